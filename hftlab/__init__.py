@@ -1,0 +1,1 @@
+"""hftlab: a Jupyter-first research and simulation kernel for high-frequency trading."""

@@ -1,0 +1,150 @@
+"""Every exception that hftlab raises on purpose.
+
+::
+
+    HftlabError
+    ├── ValidationError (ValueError)       an event, a record or an argument breaks a rule
+    │   └── TimeError                      a time that can't be read, or could mean two moments
+    ├── CodecError (ValueError)            bytes that are not what they claim to be
+    │   └── SchemaError                    written by a newer hftlab than this one
+    ├── FeedError (ValueError)             a capture or table that can't be read at all
+    ├── RingError
+    │   └── ClaimError (ValueError)        a claim or publication that breaks the ring's contract
+    ├── BusError
+    │   ├── BusBusy                        somebody else's run is on the bus
+    │   ├── BusClosed                      publishing to, or waiting for, a bus that was closed
+    │   ├── BusFull                        publish_nowait on a full queue
+    │   ├── CascadeError                   handlers that emit without end
+    │   └── HandlerFailed                  a handler raised: the event, the handler and the cause are kept
+    ├── StreamError
+    │   ├── ServerUnreachable (ConnectionError)   no server answers; says how to start one
+    │   ├── AuthenticationFailed           wrong or missing password
+    │   ├── FolderInUse                    another live server owns the data folder
+    │   ├── FolderDamaged                  the server refuses its own files; says what to do
+    │   ├── ServerRefused                  out of memory, disk full, read-only
+    │   ├── UnknownSession (LookupError)   no session of that name; lists those that are there
+    │   ├── SessionExists                  the name is taken
+    │   ├── AppendConflict                 a gap in a writer's counter: something was lost on the way
+    │   └── WriterFenced                   another writer took over under the same name
+    ├── ReplayError
+    │   └── EmptyRange (LookupError)       start, end and filters leave nothing to replay
+    └── BackgroundFailed                   a background task died; the cause is chained
+
+A local mistake (ValidationError, BusClosed, ClaimError …) is never retried; a remote failure (ServerUnreachable,
+ServerRefused) has already been retried until its deadline when it surfaces.
+"""
+
+from __future__ import annotations
+
+
+class HftlabError(Exception):
+    """The root of all exceptions that hftlab raises on purpose."""
+
+
+class ValidationError(HftlabError, ValueError):
+    """An event, a record or an argument breaks a rule; the message has the rule and the value."""
+
+
+class TimeError(ValidationError):
+    """A time that can't be read, or that could mean two moments; the message says what to write instead."""
+
+
+class CodecError(HftlabError, ValueError):
+    """Bytes that are not what they claim to be: truncated, damaged, or hostile."""
+
+
+class SchemaError(CodecError):
+    """A frame or file whose schema is newer than this hftlab reads."""
+
+
+class FeedError(HftlabError, ValueError):
+    """A capture or table that can't be read at all (single damaged lines are counted and skipped instead)."""
+
+
+class RingError(HftlabError):
+    """Something about a ring buffer."""
+
+
+class ClaimError(RingError, ValueError):
+    """A claim, publication or release that breaks the ring's contract."""
+
+
+class BusError(HftlabError):
+    """Something about the event bus."""
+
+
+class BusBusy(BusError):
+    """Another run (a replay, a processor) is on the bus: a bus has one run at a time."""
+
+
+class BusClosed(BusError):
+    """The bus was closed by us; nothing can be published to it any more."""
+
+
+class BusFull(BusError):
+    """A queue has no room and the caller chose not to wait."""
+
+
+class CascadeError(BusError):
+    """Handlers emitted more events from one cause than the bus allows; the chain was cut and counted."""
+
+
+class HandlerFailed(BusError):
+    """A handler raised. ``handler`` names it, ``event`` is what it was given, ``__cause__`` is what it raised."""
+
+    def __init__(self, message: str, *, handler: str, event: object) -> None:
+        super().__init__(message)
+        self.handler = handler
+        self.event = event
+
+
+class StreamError(HftlabError):
+    """Something about Redis Streams or the server behind them."""
+
+
+class ServerUnreachable(StreamError, ConnectionError):
+    """No server answered until the deadline; the message says how to start one."""
+
+
+class AuthenticationFailed(StreamError):
+    """The server wants another user or password. The message never shows the one that was tried."""
+
+
+class FolderInUse(StreamError):
+    """Another live server owns the data folder."""
+
+
+class FolderDamaged(StreamError):
+    """The embedded server refuses to load its own files; the message says how to repair or set them aside."""
+
+
+class ServerRefused(StreamError):
+    """The server answered, but would not do it: out of memory, disk full, or read-only."""
+
+
+class UnknownSession(StreamError, LookupError):
+    """No session has that name; the message lists those that exist."""
+
+
+class SessionExists(StreamError):
+    """A session of that name exists already."""
+
+
+class AppendConflict(StreamError):
+    """A writer's counter has a gap or disagrees with the server: something before this append was lost."""
+
+
+class WriterFenced(StreamError):
+    """Another writer took over under the same name; this one may not write any more."""
+
+
+class ReplayError(HftlabError):
+    """Something about a replay."""
+
+
+class EmptyRange(ReplayError, LookupError):
+    """Start, end and filters leave nothing to replay; the message says what the session has."""
+
+
+class BackgroundFailed(HftlabError):
+    """A background task died; the cause is chained, and was shown in the owner's repr until now."""
