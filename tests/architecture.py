@@ -17,7 +17,7 @@ FRONT_DOOR = "the front door"
 
 @dataclass(frozen=True)
 class Home:
-    """Where a library from outside may be imported: whole packages, and modules of these names in any package."""
+    """Where a library from outside may be imported: whole packages, and modules of these names anywhere."""
 
     packages: frozenset[str] = frozenset()
     modules: frozenset[str] = frozenset()
@@ -31,7 +31,7 @@ class Home:
 
 @dataclass(frozen=True)
 class Rules:
-    """What may import what. Packages go by the first name below the root: ``bus`` for ``hftlab.bus.lanes``."""
+    """What may import what. Packages go by their name below the root: ``bus`` for ``hftlab.bus.lanes``."""
 
     root: str
     table: Mapping[str, frozenset[str]]
@@ -71,7 +71,7 @@ class Imported:
 
 
 def check(folder: Path, rules: Rules) -> list[Violation]:
-    """Return every violation in the Python files of ``folder``, the package ``rules.root``, in order of place."""
+    """Return every violation in the Python files of ``folder``, the package ``rules.root``, by place."""
     return sorted(
         violation
         for path in sorted(folder.rglob("*.py"))

@@ -84,7 +84,7 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def capture_path(data_folder: Path) -> Callable[[str], Path]:
-    """Return a function from a capture's path below the data folder to its full one; skips where it is missing.
+    """Return a function from a capture's path below the data folder to its full one; skips where it is not.
 
     ``capture_path("binance-usdm-btcusdt/btcusdt_20240808_first120s.gz")``
     """

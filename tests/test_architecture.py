@@ -68,7 +68,7 @@ Tree = Callable[[Mapping[str, str]], list[str]]
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Tree:
-    """Return a function from files and their code to the violations, each as ``path:line: [rule] message``."""
+    """Return a function from files and their code to the violations, each ``path:line: [rule] message``."""
 
     def write(files: Mapping[str, str]) -> list[str]:
         for name, code in files.items():
@@ -148,8 +148,8 @@ def test_relative_imports_are_resolved_from_a_package_as_from_a_module(broken: T
 
 def test_what_the_table_allows_passes(broken: Tree) -> None:
     files = {
-        "bus/x.py": "from hftlab.sequence import Sequencer\nfrom .y import z\nfrom hftlab.errors import BusFull"
-        "\nfrom hftlab import events, __version__",
+        "bus/x.py": "from hftlab.sequence import Sequencer\nfrom .y import z\nfrom hftlab import __version__",
+        "bus/y.py": "from hftlab.errors import BusFull\nfrom hftlab import events, errors",
         "errors.py": "import enum",
         "research/x.py": "from hftlab.replay import Replay",
         "lab.py": "from hftlab.bus import EventBus\nfrom hftlab.widgets import ReplayPlayer\nimport hftlab",
