@@ -1,0 +1,287 @@
+"""``EventBatch``: rows, and the tables that give their ids names. What moves between all parts of hftlab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+import numpy as np
+
+from hftlab.errors import ValidationError
+from hftlab.events import columns
+from hftlab.events.records import (
+    DTYPES,
+    HEADER_FIELDS,
+    MAX_LOG_SEQUENCE,
+    PAYLOAD_FIELDS,
+    RECORD,
+    ROW_BYTES,
+    TEXT_FIELDS,
+    EventType,
+    Flags,
+    Rows,
+    blank,
+    event_ids,
+    of_type,
+)
+from hftlab.events.tables import SourceTable, SymbolTable
+from hftlab.events.types import EVENT_CLASSES, Event
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOG_BITS = 40
+
+
+class EventBatch:
+    """``len(batch)`` events as 128-byte rows.
+
+    ``records`` is a one-dimensional structured array: with the dtype of its type where all rows have one
+    (``records["price"]`` works), else with ``RECORD`` (header by name, payload opaque; ``only(type)`` gives the rest).
+    ``symbols`` and ``sources`` name the ids in the rows, ``session_number`` is the session that the rows' log
+    sequences belong to (0: not recorded yet). Slicing is zero-copy; iterating makes event objects.
+    """
+
+    __slots__ = ("_type", "records", "session_number", "sources", "symbols")
+
+    def __init__(
+        self,
+        records: Rows,
+        symbols: SymbolTable | None = None,
+        sources: SourceTable | None = None,
+        *,
+        session_number: int = 0,
+    ) -> None:
+        if not isinstance(records, np.ndarray) or records.ndim != 1 or records.dtype.itemsize != ROW_BYTES:
+            shape = getattr(records, "shape", None), getattr(records, "dtype", type(records))
+            raise ValidationError(f"records is a one-dimensional array of {ROW_BYTES}-byte rows; got {shape}")
+        self._type = next((t for t, dtype in DTYPES.items() if records.dtype == dtype), None)
+        if self._type is None and records.dtype != RECORD:
+            raise ValidationError(f"records has one of hftlab's dtypes (RECORD, DTYPES); got {records.dtype}")
+        self.records = records
+        self.symbols = SymbolTable() if symbols is None else symbols
+        self.sources = SourceTable() if sources is None else sources
+        self.session_number = session_number
+
+    # -- made from ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def empty(cls, event_type: EventType = EventType.MARKET_DATA) -> EventBatch:
+        """A batch of no rows."""
+        return cls(np.zeros(0, DTYPES[event_type]))
+
+    @classmethod
+    def from_events(cls, events: Iterable[Event]) -> EventBatch:
+        """A batch of event objects in their order. Raises ValidationError. About 2 µs an event."""
+        listed = list(events)
+        for item in listed:
+            if not isinstance(item, Event):
+                raise ValidationError(f"from_events takes Event objects; got {item!r:.100}")
+        symbols, sources = SymbolTable(), SourceTable()
+        types = np.fromiter((int(event.event_type) for event in listed), np.uint8, len(listed))
+        single = len(set(types.tolist())) == 1
+        records = np.zeros(len(listed), DTYPES[EventType(int(types[0]))] if single else RECORD)
+        for value in sorted(set(types.tolist())):
+            event_type = EventType(value)
+            where = np.flatnonzero(types == value)
+            chosen = [listed[index] for index in where]
+            records[where] = _rows_of(event_type, chosen, symbols, sources).view(records.dtype)
+        numbers = {event.event_id >> _LOG_BITS for event in listed if not event.flags & Flags.EMITTED}
+        if len(numbers) > 1:
+            raise ValidationError(
+                f"a batch holds events of one session, or events that are in none (0); got event_ids of the sessions "
+                f"number {sorted(numbers)}: make a batch of each"
+            )
+        return cls(records, symbols, sources, session_number=numbers.pop() if numbers else 0)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        event_type: type[Event] | EventType = EventType.MARKET_DATA,
+        columns: dict[str, str] | None = None,
+        **constants: object,
+    ) -> EventBatch:
+        """A batch out of a pandas DataFrame; see ``tabular.batch_from_frame`` for the columns. Vectorised."""
+        from hftlab.events.tabular import batch_from_frame
+
+        return batch_from_frame(frame, as_event_type(event_type), columns or {}, constants)
+
+    @classmethod
+    def concat(cls, batches: Iterable[EventBatch]) -> EventBatch:
+        """All rows of all batches, in that order, under common tables. One copy of the rows."""
+        listed = list(batches)
+        if not listed:
+            return cls.empty()
+        numbers = {batch.session_number for batch in listed if len(batch)}
+        if len(numbers) > 1:
+            raise ValidationError(f"a batch holds events of one session; got the sessions number {sorted(numbers)}")
+        filled = [batch for batch in listed if len(batch)] or listed[:1]
+        first = filled[0]
+        symbols, sources = SymbolTable(first.symbols), SourceTable(first.sources.values[1:])
+        dtype = first.records.dtype if len({batch.type for batch in filled}) == 1 else RECORD
+        total = np.empty(sum(map(len, filled)), dtype)
+        end = 0
+        for batch in filled:
+            begin, end = end, end + len(batch)
+            total[begin:end] = batch.using(symbols, sources).records.view(dtype)
+        return cls(total, symbols, sources, session_number=first.session_number)
+
+    # -- looked at ------------------------------------------------------------------------------------------------
+
+    @property
+    def type(self) -> EventType | None:
+        """The type that all rows have, or None for rows of several types side by side."""
+        return self._type
+
+    @property
+    def event_ids(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Every row's event id, int64 (0: not recorded)."""
+        return event_ids(self.records, self.session_number)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the rows take: 128 each."""
+        return int(self.records.nbytes)
+
+    def counts(self) -> dict[EventType, int]:
+        """How many rows each type has; types without rows are left out."""
+        if self._type is not None:
+            return {self._type: len(self)} if len(self) else {}
+        found = np.bincount(self.records["type"], minlength=len(EventType) + 1)
+        return {event_type: int(found[event_type]) for event_type in EventType if found[event_type]}
+
+    def only(self, event_type: type[Event] | EventType) -> EventBatch:
+        """The rows of one type under its own dtype: zero-copy where all rows have it."""
+        rows = of_type(self.records, as_event_type(event_type))
+        return EventBatch(rows, self.symbols, self.sources, session_number=self.session_number)
+
+    def column(self, field: str) -> list[Any]:
+        """One field of all rows as Python values: symbols, enums and sources by name. About 10 ns a value."""
+        if self._type is None:
+            if field not in HEADER_FIELDS:
+                raise ValidationError(f"rows of several types share only {', '.join(HEADER_FIELDS)}; got {field!r}")
+        else:
+            columns.check_fields(self._type, (field,))
+        return list(columns.column(self.records, field, self.symbols, self.sources, self.session_number))
+
+    def where(self, mask: np.ndarray[Any, Any]) -> EventBatch:
+        """The rows that a boolean mask, or an array of positions, picks. A copy of those rows."""
+        return EventBatch(self.records[mask], self.symbols, self.sources, session_number=self.session_number)
+
+    def using(self, symbols: SymbolTable, sources: SourceTable) -> EventBatch:
+        """The same events with the ids of other tables; new names are interned there. Zero-copy where no id changes."""
+        to_symbol = self.symbols.translation(symbols)
+        to_source = self.sources.translation(sources)
+        records = self.records
+        if len(records) and (to_symbol is not None or to_source is not None):
+            records = records.copy()
+            if to_symbol is not None:
+                records["symbol"] = to_symbol[records["symbol"]]
+            if to_source is not None:
+                records["source"] = to_source[records["source"]]
+        return EventBatch(records, symbols, sources, session_number=self.session_number)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas DataFrame: UTC timestamps, symbols and sources by name; columns that nobody filled are left out."""
+        from hftlab.events.tabular import frame_of_batch
+
+        return frame_of_batch(self)
+
+    def events(self) -> Iterator[Event]:
+        """Event objects in order, made as they are asked for: about 0.3 µs each within runs of one type."""
+        for run in self.runs():
+            yield from columns.events(run.records, self.symbols, self.sources, self.session_number)
+
+    def runs(self) -> Iterator[EventBatch]:
+        """The batch cut where the type changes: zero-copy batches of one type each, in order."""
+        if self._type is not None:
+            if len(self):
+                yield self
+            return
+        types = self.records["type"]
+        cuts = [0, *(np.flatnonzero(types[1:] != types[:-1]) + 1).tolist(), len(types)]
+        for begin, end in zip(cuts, cuts[1:], strict=False):
+            if begin < end:
+                rows = self.records[begin:end].view(DTYPES[EventType(int(types[begin]))])
+                yield EventBatch(rows, self.symbols, self.sources, session_number=self.session_number)
+
+    __iter__ = events
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> EventBatch: ...
+    def __getitem__(self, index: int | slice) -> Event | EventBatch:
+        if isinstance(index, slice):
+            return EventBatch(self.records[index], self.symbols, self.sources, session_number=self.session_number)
+        count = len(self)
+        position = index + count if index < 0 else index
+        if not 0 <= position < count:
+            raise IndexError(f"the batch has {count} rows; got index {index}")
+        return next(iter(self[position : position + 1]))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EventBatch):
+            return NotImplemented
+        if len(self) != len(other) or self.session_number != other.session_number:
+            return False
+        theirs = other.using(SymbolTable(self.symbols), SourceTable(self.sources.values[1:]))
+        return self.records.tobytes() == theirs.records.tobytes()
+
+    __hash__ = None  # type: ignore[assignment]  # mutable rows
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {event_type.topic}" for event_type, count in self.counts().items())
+        return f"EventBatch({counts or 'empty'}; {_names(self.symbols.values)})"
+
+    def _repr_html_(self) -> str:
+        from hftlab.events.tabular import html_of_batch
+
+        return html_of_batch(self)
+
+
+def as_event_type(value: type[Event] | EventType | str) -> EventType:
+    """The EventType that an event class, an EventType, or a topic's first word names. Raises ValidationError."""
+    if isinstance(value, EventType):
+        return value
+    if isinstance(value, type) and issubclass(value, Event) and hasattr(value, "event_type"):
+        return value.event_type
+    for event_type in EventType:
+        if value == event_type.topic:
+            return event_type
+    names = ", ".join(cls.__name__ for cls in EVENT_CLASSES.values())
+    raise ValidationError(f"an event type is one of {names}; got {value!r:.100}")
+
+
+def _names(values: Sequence[str]) -> str:
+    return (
+        ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "") if values else "no symbol"
+    )
+
+
+def _rows_of(event_type: EventType, events: list[Event], symbols: SymbolTable, sources: SourceTable) -> Rows:
+    rows = blank(len(events), event_type)
+    naming: dict[str, Callable[[Any], int]] = {"symbol": symbols.intern, "source": sources.intern}
+    listed = list(zip(*map(msgspec.structs.astuple, events), strict=True))
+    for name, values in zip(EVENT_CLASSES[event_type].__struct_fields__, listed, strict=True):
+        try:
+            if name == "event_id":
+                rows["log_sequence"] = np.array(values, np.int64) & MAX_LOG_SEQUENCE
+            elif name in TEXT_FIELDS[event_type]:
+                rows[name] = [value.encode() for value in values]
+            elif name in naming:
+                rows[name] = [naming[name](value) for value in values]
+            else:
+                rows[name] = values
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise ValidationError(f"{name} of these {event_type.name} events does not fit its field: {error}") from None
+    return rows
+
+
+assert set(PAYLOAD_FIELDS) == set(EVENT_CLASSES)

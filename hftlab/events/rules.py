@@ -1,0 +1,186 @@
+"""What makes a row valid: one set of rules, applied to a single event and, vectorised, to millions of rows.
+
+A rule is written with comparisons and ``|`` only, so that the same function takes a Python number and a NumPy column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hftlab.errors import ValidationError
+from hftlab.events.records import (
+    TEXT_FIELDS,
+    EventType,
+    Kind,
+    OrderType,
+    Priority,
+    Rows,
+    Side,
+)
+
+Get = Callable[[str], Any]
+"""Field name to its value: ``functools.partial(getattr, event)`` or ``records.__getitem__``."""
+
+MAX_TIME_NS = (1 << 63) - 1
+_U32 = (1 << 32) - 1
+
+
+class Rule(NamedTuple):
+    """``holds(get)`` is true where the rule is kept; ``text`` says it to a person, ``field`` is what to show."""
+
+    field: str
+    text: str
+    holds: Callable[[Get], Any]
+
+
+def _number(field: str) -> Rule:
+    return Rule(field, "is a finite number", lambda get: abs(get(field)) < math.inf)
+
+
+def _optional_number(field: str) -> Rule:
+    def holds(get: Get) -> Any:
+        value = get(field)
+        return (abs(value) < math.inf) | (value != value)
+
+    return Rule(field, "is a finite number, or NaN where the source sent none", holds)
+
+
+def _optional_size(field: str) -> Rule:
+    def holds(get: Get) -> Any:
+        value = get(field)
+        return ((value >= 0) & (value < math.inf)) | (value != value)
+
+    return Rule(field, "is a finite number of at least 0, or NaN where the source sent none", holds)
+
+
+def _within(field: str, low: int, high: int, meaning: str = "") -> Rule:
+    text = f"is an integer of {low} to {high}{meaning}"
+    return Rule(field, text, lambda get: (get(field) >= low) & (get(field) <= high))
+
+
+def _needs(field: str, kinds: tuple[Kind, ...]) -> Rule:
+    def holds(get: Get) -> Any:
+        free: Any = True
+        for kind in kinds:
+            free = free & (get("kind") != kind)
+        return free | (abs(get(field)) < math.inf)
+
+    names = " and ".join(kind.name for kind in kinds)
+    return Rule(field, f"is a finite number in a market data event of kind {names}", holds)
+
+
+_HEADER_RULES = (
+    _within("timestamp", 0, MAX_TIME_NS, ": ns since 1970 UTC, 0 where it is yet to be stamped"),
+    _within("received", 0, MAX_TIME_NS, ": ns since 1970 UTC, 0 where it is yet to be stamped"),
+    _within("sequence", -1, MAX_TIME_NS, ", -1 where the source has no numbers"),
+    _within("span", 1, _U32, ": how many numbers the message covers"),
+    Rule(
+        "span",
+        "covers no number below 0: it is at most sequence + 1",
+        lambda get: (get("sequence") < 0) | (get("span") <= get("sequence") + 1),
+    ),
+    _within("part", 0, _U32),
+    _within("epoch", 0, _U32),
+    _within("flags", 0, (1 << 16) - 1),
+    _within("priority", int(Priority.DEFAULT), int(Priority.CRITICAL)),
+    _within("clock", 0, 3),
+)
+
+RULES: dict[EventType, tuple[Rule, ...]] = {
+    EventType.MARKET_DATA: (
+        *_HEADER_RULES,
+        _within("kind", 0, len(Kind) - 1),
+        _within("side", -1, 1),
+        _optional_number("price"),
+        _optional_size("volume"),
+        _optional_number("bid"),
+        _optional_number("ask"),
+        _optional_size("bid_size"),
+        _optional_size("ask_size"),
+        _needs("price", (Kind.TRADE, Kind.LEVEL)),
+        _needs("volume", (Kind.TRADE, Kind.LEVEL)),
+        Rule(
+            "side",
+            "is BID (1) or ASK (-1) in a market data event of kind LEVEL",
+            lambda get: (get("kind") != Kind.LEVEL) | (get("side") != 0),
+        ),
+    ),
+    EventType.ORDER: (
+        *_HEADER_RULES,
+        Rule("direction", "is Side.BUY (1) or Side.SELL (-1)", lambda get: abs(get("direction")) == 1),
+        Rule(
+            "quantity", "is a finite number above 0", lambda get: (get("quantity") > 0) & (get("quantity") < math.inf)
+        ),
+        _within("order_type", int(OrderType.MARKET), int(OrderType.STOP_LIMIT), ": an OrderType"),
+        _optional_number("price"),
+    ),
+    EventType.FILL: (
+        *_HEADER_RULES,
+        Rule(
+            "executed_qty",
+            "is a finite number above 0",
+            lambda get: (get("executed_qty") > 0) & (get("executed_qty") < math.inf),
+        ),
+        _number("executed_price"),
+        _number("commission"),
+    ),
+    EventType.SIGNAL: (*_HEADER_RULES, _number("strength")),
+}
+
+# Fields that may be empty text; all others need at least one byte.
+_MAY_BE_EMPTY = frozenset({"strategy_id"})
+
+ENUMS: dict[str, type[Side] | type[Kind] | type[OrderType] | type[Priority]] = {
+    "kind": Kind,
+    "side": Side,
+    "direction": Side,
+    "order_type": OrderType,
+    "priority": Priority,
+}
+
+
+def check_text(field: str, value: object, size_bytes: int) -> str:
+    """Return ``value``, or raise ValidationError: bounded UTF-8 without NUL, not empty unless the field may be."""
+    if not isinstance(value, str):
+        raise ValidationError(f"{field} is text; got {value!r:.100}")
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise ValidationError(f"{field} is text that UTF-8 can encode; got {value!r:.100}") from None
+    least = 0 if field in _MAY_BE_EMPTY else 1
+    if not least <= length <= size_bytes or "\0" in value:
+        raise ValidationError(
+            f"{field} is text of {least} to {size_bytes} bytes of UTF-8 without NUL; got {length} bytes: {value!r:.100}"
+        )
+    return value
+
+
+def check_event(event_type: EventType, get: Get) -> None:
+    """Raise ValidationError for the first rule that one event breaks. A few microseconds."""
+    for rule in RULES[event_type]:
+        if not rule.holds(get):
+            raise ValidationError(f"{rule.field} {rule.text}; got {get(rule.field)!r:.100}")
+
+
+def check_records(event_type: EventType, records: Rows) -> None:
+    """Raise ValidationError for the first rule broken by rows of one type; names the first row. Vectorised, about 40 ns a row."""
+    for rule in RULES[event_type]:
+        holds = np.broadcast_to(np.asarray(rule.holds(records.__getitem__)), len(records))
+        if not holds.all():
+            row = int(np.argmin(holds))
+            raise ValidationError(f"row {row}: {rule.field} {rule.text}; got {records[rule.field][row]}")
+    check_record_texts(event_type, records)
+
+
+def check_record_texts(event_type: EventType, records: Rows) -> None:
+    """Raise ValidationError where an inline text of these rows is not what ``check_text`` accepts. A Python call a row."""
+    for field, size_bytes in TEXT_FIELDS[event_type].items():
+        for row, raw in enumerate(records[field].tolist()):
+            try:
+                check_text(field, raw.decode(), size_bytes)
+            except (UnicodeDecodeError, ValidationError) as error:
+                raise ValidationError(f"row {row}: {error}") from None

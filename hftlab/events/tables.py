@@ -1,0 +1,158 @@
+"""The tables that give a row's ``symbol`` and ``source`` ids their names.
+
+Tables only ever grow, so an id, once given, keeps its meaning, and batches can share a table without copying it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hftlab.errors import ValidationError
+
+MAX_SYMBOL_BYTES = 64
+MAX_SYMBOLS = 1 << 20
+MAX_SOURCES = 1 << 16
+
+T = TypeVar("T", str, "Source")
+
+
+class NumberRule(enum.StrEnum):
+    """How a source numbers its messages: what the number after ``n`` means."""
+
+    NONE = "none"
+    """No numbers: the sequencer numbers on arrival."""
+    PLUS_ONE = "plus-one"
+    """Every message is the one before plus 1: any jump is a loss."""
+    RANGE = "range"
+    """A message covers the numbers ``sequence - span + 1 … sequence`` and continues the one before it."""
+    SHARED = "shared"
+    """The counter is shared with symbols or channels that this source does not carry: it only rises."""
+
+
+class Source(msgspec.Struct, frozen=True, order=True):
+    """Where events come from: a venue, one of its channels, and what one numbering there spans.
+
+    ``scope`` is usually a symbol, ``rule`` the name of the rule for its numbers (one of ``NumberRule``, or the name of
+    a rule of your own). Two sources that differ in any field are numbered apart.
+    """
+
+    venue: str
+    channel: str = ""
+    scope: str = ""
+    rule: str = NumberRule.NONE.value
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if not isinstance(value, str) or len(value) > MAX_SYMBOL_BYTES or not value.isprintable():
+                raise ValidationError(
+                    f"a source's {name} is printable text of up to {MAX_SYMBOL_BYTES} characters; got {value!r:.100}"
+                )
+        if not self.venue:
+            raise ValidationError("a source needs a venue: the name of the exchange or of your feed")
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.venue, self.channel, self.scope) if part)
+
+
+def check_symbol(symbol: object) -> str:
+    """Return ``symbol``, or raise ValidationError: 1 to 64 bytes of printable UTF-8."""
+    if isinstance(symbol, str) and symbol.isprintable():
+        # isprintable is false for lone surrogates, so this encode can't fail.
+        if 0 < len(symbol.encode()) <= MAX_SYMBOL_BYTES:
+            return symbol
+    raise ValidationError(f"a symbol is printable text of 1 to {MAX_SYMBOL_BYTES} bytes; got {symbol!r:.100}")
+
+
+class Table(Generic[T]):
+    """An append-only list of distinct values whose positions are the ids in a row. ``intern`` gives an id."""
+
+    __slots__ = ("_ids", "_limit", "_values")
+
+    def __init__(self, values: Iterable[T] = (), *, limit: int) -> None:
+        self._values: list[T] = []
+        self._ids: dict[T, int] = {}
+        self._limit = limit
+        for value in values:
+            self.intern(value)
+
+    def intern(self, value: T) -> int:
+        """The id of ``value``, given now if it is new. Raises ValidationError when it breaks a rule or no id is left."""
+        known = self._ids.get(value)
+        if known is not None:
+            return known
+        self._check(value)
+        if len(self._values) >= self._limit:
+            raise ValidationError(f"a {type(self).__name__} holds {self._limit} values at most; got one more: {value}")
+        self._values.append(value)
+        self._ids[value] = len(self._values) - 1
+        return len(self._values) - 1
+
+    def _check(self, value: T) -> None:
+        raise TypeError(f"{type(self).__name__} does not say what it holds")
+
+    def find(self, value: T) -> int | None:
+        """The id of ``value``, or None where the table has none; never adds."""
+        return self._ids.get(value)
+
+    @property
+    def values(self) -> list[T]:
+        """All values, by id. The list itself, not a copy: read it only."""
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: int) -> T:
+        return self._values[index]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._values)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._ids
+
+    def __repr__(self) -> str:
+        shown = ", ".join(str(value) for value in self._values[:3])
+        return f"{type(self).__name__}({len(self)}: {shown}{', …' if len(self) > 3 else ''})"
+
+    def translation(self, target: Table[T]) -> npt.NDArray[np.uint32] | None:
+        """What turns this table's ids into ``target``'s: uint32 by id, new values interned there; None if nothing changes."""
+        if self is target:
+            return None
+        ids = np.fromiter((target.intern(value) for value in self._values), np.uint32, len(self._values))
+        return None if np.array_equal(ids, np.arange(len(ids))) else ids
+
+
+class SymbolTable(Table[str]):
+    """Symbols by id: up to 2**20 texts of 1 to 64 printable bytes."""
+
+    __slots__ = ()
+
+    def __init__(self, symbols: Iterable[str] = ()) -> None:
+        super().__init__(symbols, limit=MAX_SYMBOLS)
+
+    def _check(self, value: str) -> None:
+        check_symbol(value)
+
+
+class SourceTable(Table[Source]):
+    """Sources by id: up to 2**16. Id 0 is always ``Source("unknown")``, so that a blank row has one."""
+
+    __slots__ = ()
+
+    def __init__(self, sources: Iterable[Source] = ()) -> None:
+        super().__init__((UNKNOWN_SOURCE, *sources), limit=MAX_SOURCES)
+
+    def _check(self, value: Source) -> None:
+        if not isinstance(value, Source):
+            raise ValidationError(f"a source is a Source(venue, channel, scope, rule); got {value!r:.100}")
+
+
+UNKNOWN_SOURCE = Source("unknown")
