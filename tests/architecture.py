@@ -23,9 +23,7 @@ class Home:
     modules: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
-        places = [f"{name}/" for name in sorted(self.packages)] + [
-            f"{name}.py" for name in sorted(self.modules)
-        ]
+        places = [f"{name}/" for name in sorted(self.packages)] + [f"{name}.py" for name in sorted(self.modules)]
         return " and ".join(places)
 
 
@@ -75,9 +73,7 @@ def check(folder: Path, rules: Rules) -> list[Violation]:
     return sorted(
         violation
         for path in sorted(folder.rglob("*.py"))
-        for violation in _check_file(
-            path.relative_to(folder), path.read_text(encoding="utf-8"), folder, rules
-        )
+        for violation in _check_file(path.relative_to(folder), path.read_text(encoding="utf-8"), folder, rules)
     )
 
 
@@ -99,9 +95,7 @@ def _check_file(path: Path, source: str, folder: Path, rules: Rules) -> Iterator
             shown, 1, "names", f"{parts[-1]} names a drawer, not an idea: name the module after what it does"
         )
     if not (ast.get_docstring(tree) or "").strip():
-        yield Violation(
-            shown, 1, "docstrings", "no module docstring: say in one line what this module is for"
-        )
+        yield Violation(shown, 1, "docstrings", "no module docstring: say in one line what this module is for")
 
     for imported in imports(tree, (rules.root, *parts)):
         message = _outside(imported, owner, parts[-1], rules)
@@ -152,9 +146,7 @@ def _inside(imported: Imported, owner: str, folder: Path, rules: Rules) -> str |
     if target is None:
         return None
     if not rules.may_import(owner, target):
-        allowed = (
-            ", ".join(sorted(rules.table.get(owner, frozenset()) | rules.open_to_all)) or "nothing of ours"
-        )
+        allowed = ", ".join(sorted(rules.table.get(owner, frozenset()) | rules.open_to_all)) or "nothing of ours"
         return (
             f"{owner} may not import {target}, only {allowed}: move what both need further down, "
             f"or meet through a protocol in {rules.root}/events/ports.py and let lab introduce the two"

@@ -14,9 +14,7 @@ from hypothesis import HealthCheck, settings
 PROJECT = Path(__file__).resolve().parents[1]
 
 # No timing is ever a pass or fail: not an example's deadline, nor the check that data is made quickly enough.
-settings.register_profile(
-    "hftlab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("hftlab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 # In CI, the same examples at every run: a failure there belongs to the change that was pushed.
 settings.register_profile("hftlab-ci", settings.get_profile("hftlab"), derandomize=True)
 settings.load_profile("hftlab-ci" if os.environ.get("CI") else "hftlab")

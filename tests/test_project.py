@@ -16,6 +16,7 @@ import pytest
 import yaml
 from nbval.plugin import get_sanitize_patterns
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from tests.conftest import locate_data, processor_name
 
@@ -90,9 +91,7 @@ def tracked_files() -> list[str]:
 
 
 def pyproject() -> dict[str, Any]:
-    project: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))[
-        "project"
-    ]
+    project: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project
 
 
@@ -119,14 +118,21 @@ def test_conda_environment_lists_what_pyproject_depends_on() -> None:
     assert {n: v for n, v in conda.items() if n not in CONDA_ONLY | STAND_INS} == {
         n: v for n, v in expected.items() if n not in STAND_INS
     }
-    assert conda["python"] == pyproject()["requires-python"]
+
+
+def test_conda_environment_names_one_python_that_hftlab_supports_and_binder_understands() -> None:
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))
+    (python,) = [spec for spec in environment["dependencies"] if split_spec(spec)[0] == "python"]
+    # repo2docker's own pattern: a range falls back to its default Python.
+    match = re.fullmatch(r"python\s*=+\s*([\d.]+)", python)
+    assert match, f"{python!r}: Binder wants one version, as in 'python =3.12'"
+    assert SpecifierSet(pyproject()["requires-python"]).contains(match[1])
+    assert f"Programming Language :: Python :: {match[1]}" in pyproject()["classifiers"]
 
 
 def test_conda_environment_leaves_the_installation_of_hftlab_to_post_build() -> None:
     environment = yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))
-    assert all(isinstance(spec, str) for spec in environment["dependencies"]), (
-        "a pip section: postBuild installs"
-    )
+    assert all(isinstance(spec, str) for spec in environment["dependencies"]), "a pip section: postBuild installs"
     assert "--no-deps" in (PROJECT / "binder/postBuild").read_text(encoding="utf-8")
 
 
@@ -154,9 +160,7 @@ def test_binder_starts_with_the_processor_name_that_it_compiled_for() -> None:
         for name in ("postBuild", "start")
     ]
     assert exports[0] == exports[1]
-    assert exports[0], (
-        "nothing exported: numba's cache is keyed by the processor of the machine that built the image"
-    )
+    assert exports[0], "nothing exported: numba's cache is keyed by the processor of the machine that built the image"
 
 
 def test_binder_start_hands_its_arguments_on() -> None:
@@ -257,12 +261,8 @@ def test_notebooks_carry_no_widget_state_and_stay_small() -> None:
     for name in tracked_files():
         if name.endswith(".ipynb"):
             data = (PROJECT / name).read_bytes()
-            assert len(data) < 400_000, (
-                f"{name} has {len(data)} bytes: an output too many, or a live figure's"
-            )
-            assert "widgets" not in json.loads(data)["metadata"], (
-                f"{name}: save it without the widgets' state"
-            )
+            assert len(data) < 400_000, f"{name} has {len(data)} bytes: an output too many, or a live figure's"
+            assert "widgets" not in json.loads(data)["metadata"], f"{name}: save it without the widgets' state"
 
 
 @pytest.mark.parametrize(
