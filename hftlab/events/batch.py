@@ -25,6 +25,7 @@ from hftlab.events.records import (
     event_ids,
     of_type,
 )
+from hftlab.events.rowbytes import concat_rows, copy_rows, take_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import EVENT_CLASSES, Event
 
@@ -122,11 +123,7 @@ class EventBatch:
         first = filled[0]
         symbols, sources = SymbolTable(first.symbols), SourceTable(first.sources.values[1:])
         dtype = first.records.dtype if len({batch.type for batch in filled}) == 1 else RECORD
-        total = np.empty(sum(map(len, filled)), dtype)
-        end = 0
-        for batch in filled:
-            begin, end = end, end + len(batch)
-            total[begin:end] = batch.using(symbols, sources).records.view(dtype)
+        total = concat_rows([batch.using(symbols, sources).records for batch in filled], dtype)
         return cls(total, symbols, sources, session_number=first.session_number)
 
     # -- looked at ------------------------------------------------------------------------------------------------
@@ -169,7 +166,7 @@ class EventBatch:
 
     def where(self, mask: np.ndarray[Any, Any]) -> EventBatch:
         """The rows that a boolean mask, or an array of positions, picks. A copy of those rows."""
-        return EventBatch(self.records[mask], self.symbols, self.sources, session_number=self.session_number)
+        return EventBatch(take_rows(self.records, mask), self.symbols, self.sources, session_number=self.session_number)
 
     def using(self, symbols: SymbolTable, sources: SourceTable) -> EventBatch:
         """The same events with the ids of other tables; new names are interned there. Zero-copy where no id changes."""
@@ -177,7 +174,7 @@ class EventBatch:
         to_source = self.sources.translation(sources)
         records = self.records
         if len(records) and (to_symbol is not None or to_source is not None):
-            records = records.copy()
+            records = copy_rows(records)
             if to_symbol is not None:
                 records["symbol"] = to_symbol[records["symbol"]]
             if to_source is not None:

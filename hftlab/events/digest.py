@@ -9,6 +9,7 @@ import xxhash
 
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import MAX_LOG_SEQUENCE, RECORD, RUN_BIT, Rows
+from hftlab.events.rowbytes import clear_padding, copy_rows
 from hftlab.events.tables import Table
 
 _UNSEEN = np.iinfo(np.uint32).max
@@ -31,7 +32,8 @@ class RowDigest:
         """Add the rows of a batch."""
         if not len(batch):
             return
-        rows = batch.records.view(RECORD).copy()
+        rows = copy_rows(batch.records).view(RECORD)
+        clear_padding(rows)
         self._orders["symbol"].renumber(rows, "symbol", batch.symbols)
         self._orders["source"].renumber(rows, "source", batch.sources)
         if rows["cause"].any():

@@ -18,6 +18,7 @@ allocates more than the 8 MiB that ``MAX_ROWS`` take, whatever the bytes claim.
 from __future__ import annotations
 
 import struct
+import threading
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,6 +30,7 @@ import zstandard
 from hftlab.errors import CodecError, SchemaError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import DTYPES, MAX_LOG_SEQUENCE, ROW_BYTES, TEXT_FIELDS, EventType, Kind, OrderType, Rows
+from hftlab.events.rowbytes import clear_padding, copy_rows
 from hftlab.events.rules import check_record_texts
 from hftlab.events.tables import Source, SourceTable, SymbolTable, Table
 
@@ -44,8 +46,16 @@ _LEVEL = 1
 _HEADER = struct.Struct("<4sHBBIIIIqqQ")
 _CHECKED = _HEADER.size - 8
 
-_compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-_decompressor = zstandard.ZstdDecompressor()
+
+class _Zstd(threading.local):
+    """One context a thread: zstandard's objects release the GIL and must not be used by two threads at once."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _Zstd()
 _Names = tuple[list[str], list[tuple[str, str, str, str]]]
 _names_decoder = msgspec.msgpack.Decoder(_Names)
 
@@ -69,14 +79,15 @@ def encode_frame(batch: EventBatch) -> bytes:
         raise ValidationError(
             f"a frame holds 1 to {MAX_ROWS:,} rows of one type; got {len(rows):,} of {list(batch.counts())}"
         )
-    rows = rows.copy()
+    rows = copy_rows(rows)
+    clear_padding(rows)
     log = rows["log_sequence"]
     if int(log.min()) < 0 or int(log.max()) >= MAX_ROWS:
         raise ValidationError(f"log_sequence counts from the frame's base: 0 to {MAX_ROWS - 1}; got {int(log.max())}")
     symbols = _compact(rows, "symbol", batch.symbols)
     sources = _compact(rows, "source", batch.sources)
     names = msgspec.msgpack.encode((symbols, [msgspec.structs.astuple(source) for source in sources]))
-    body = _compressor.compress(rows.data)
+    body = _zstd.compressor.compress(rows.view(np.uint8).data)
     received = rows["received"]
     head = _HEADER.pack(
         _MAGIC, SCHEMA, batch.type, _ZSTD, len(rows), len(names), len(body), 0,
@@ -165,7 +176,7 @@ def _rows(event_type: EventType, count: int, body: memoryview) -> Rows:
     rows = np.empty(count, DTYPES[event_type])
     target = memoryview(rows.view(np.uint8).data)
     try:
-        with _decompressor.stream_reader(body) as reader:
+        with _zstd.decompressor.stream_reader(body) as reader:
             read = reader.readinto(target)
             surplus = reader.read(1)
     except zstandard.ZstdError as error:

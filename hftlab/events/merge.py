@@ -8,6 +8,7 @@ import numpy as np
 
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import RECORD
+from hftlab.events.rowbytes import concat_rows, take_rows
 
 
 class LogMerge:
@@ -51,8 +52,8 @@ class LogMerge:
             due += self._split(index, bound)
         if len(due) == 1:
             return due[0]
-        merged = np.concatenate([batch.records.view(RECORD) for batch in due])
-        merged = merged[np.argsort(merged["log_sequence"], kind="stable")]
+        merged = concat_rows([batch.records for batch in due], RECORD)
+        merged = take_rows(merged, np.argsort(merged["log_sequence"], kind="stable"))
         first = due[0]
         return EventBatch(merged, first.symbols, first.sources, session_number=first.session_number)
 

@@ -2,15 +2,18 @@
 
 Every row is two cache lines. The first is the header that all types share, the second the payload of its type::
 
-    byte  0        8        16       24           32      40     44   48    52    56      58    60   61       62    63
-          timestamp received sequence log_sequence cause   symbol span part  epoch source  flags type priority clock reserved
-          i8        i8       i8       i8           i8      u4     u4   u4    u4    u2      u2    u1   u1       u1    u1
+    byte  0         8        16       24           32    40     44   48   52    56     58    60   61       62    63
+          timestamp received sequence log_sequence cause symbol span part epoch source flags type priority clock (1)
+          i8        i8       i8       i8           i8    u4     u4   u4   u4    u2     u2    u1   u1       u1
 
-    byte  64      72        80         88            96        104        112   113    114
-    market price  volume    bid        ask           bid_size  ask_size   kind  side   (14 reserved)
-    order  price  quantity  direction order_type (6) order_id: 40 bytes of UTF-8
-    fill   executed_qty executed_price commission    order_id: 40 bytes of UTF-8
-    signal strength signal_type: 24 bytes            strategy_id: 32 bytes
+    byte    64           72             80         81         88       96          104      112  113  114
+    market  price        volume         bid                   ask      bid_size    ask_size kind side (14)
+    order   price        quantity       direction  order_type (6)      order_id: 40 bytes of UTF-8 from 88
+    fill    executed_qty executed_price commission            order_id: 40 bytes of UTF-8 from 88
+    signal  strength     signal_type: 24 bytes of UTF-8 from 72        strategy_id: 32 bytes of UTF-8 from 96
+
+Prices and quantities are f8, kind and order_type u1, side and direction i1; text ends with NULs. Bytes in parentheses
+belong to no field and are 0 in rows that hftlab made.
 
 What the header's fields mean (units: times are ns since 1970 UTC):
 
@@ -276,5 +279,6 @@ def of_type(records: Rows, event_type: EventType) -> Rows:
     if records.dtype == DTYPES[event_type]:
         return records
     matching = records["type"] == event_type
-    rows = records if matching.all() else records[matching]
+    # Picked as opaque bytes: NumPy picks structured rows field by field, 20 times slower (see rowbytes).
+    rows = records if matching.all() else records.view(f"V{ROW_BYTES}")[matching]
     return rows.view(DTYPES[event_type])

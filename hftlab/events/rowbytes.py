@@ -1,0 +1,68 @@
+"""Rows copied as the 128 bytes that they are, and their unused bytes cleared.
+
+NumPy copies a structured array field by field: 50 ns a row (120 ns when picked by a mask or by positions) instead of
+5, and the bytes that no field names keep whatever the fresh memory held. Those bytes would then go into frames, and
+into digests, which must not depend on them. Hence: copy rows with these functions, never with ``rows.copy()``,
+``rows[mask]`` or ``np.concatenate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hftlab.events.records import DTYPES, HEADER_BYTES, ROW_BYTES, EventType, Rows
+
+_OPAQUE = np.dtype(f"V{ROW_BYTES}")
+
+
+def copy_rows(rows: Rows) -> Rows:
+    """An exact, contiguous copy. About 5 ns a row."""
+    return rows.view(_OPAQUE).copy().view(rows.dtype)
+
+
+def take_rows(rows: Rows, which: np.ndarray[Any, Any]) -> Rows:
+    """The rows that a boolean mask, or an array of positions, picks: a copy. About 6 ns a row."""
+    picked: Rows = rows.view(_OPAQUE)[which].view(rows.dtype)
+    return picked
+
+
+def concat_rows(parts: Sequence[Rows], dtype: np.dtype[Any]) -> Rows:
+    """All rows of all parts under one of hftlab's dtypes; at least one part. About 15 ns a row."""
+    return np.concatenate([part.view(_OPAQUE) for part in parts]).view(dtype)
+
+
+def clear_padding(rows: Rows) -> None:
+    """Zero, in place, the bytes that no field of a row's type names; rows are contiguous. About 5 ns a row."""
+    if not len(rows):
+        return
+    words = rows.view(_OPAQUE).view("<u8").reshape(len(rows), -1)
+    types = rows["type"]
+    if (types == types[0]).all():
+        used = _USED.get(int(types[0]))
+        if used is not None:
+            for index in np.flatnonzero(used != _ALL):
+                words[:, index] &= used[index]
+        return
+    for event_type in EventType:
+        where = np.flatnonzero(types == event_type)
+        if len(where):
+            words[where] &= _USED[event_type]
+
+
+_ALL = np.uint64((1 << 64) - 1)
+
+
+def _used_bytes(event_type: EventType) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    used = np.zeros(ROW_BYTES, np.uint8)
+    dtype = DTYPES[event_type]
+    for name in dtype.names or ():
+        field, offset = dtype.fields[name][:2]  # type: ignore[index]
+        used[offset : offset + field.itemsize] = 0xFF
+    return used.view("<u8")
+
+
+_USED: dict[int, np.ndarray[Any, np.dtype[np.uint64]]] = {int(t): _used_bytes(t) for t in EventType}
+assert all(words[: HEADER_BYTES // 8 - 1].all() for words in _USED.values())
