@@ -27,7 +27,8 @@ def dirty(event_type: EventType, count: int = 8) -> Rows:
 def test_copies_keep_every_byte(event_type: EventType) -> None:
     rows = dirty(event_type)
     assert copy_rows(rows).tobytes() == rows.tobytes()
-    assert take_rows(rows, np.arange(8) % 2 == 0).tobytes() == rows[::2].tobytes()
+    assert take_rows(rows, np.arange(8) >= 4).tobytes() == rows[4:].tobytes()
+    assert take_rows(rows, np.array([2, 1])).tobytes() == rows[2:3].tobytes() + rows[1:2].tobytes()
     assert concat_rows([rows[:3], rows[3:]], RECORD).tobytes() == rows.tobytes()
 
 
