@@ -96,6 +96,22 @@ def encode_frame(batch: EventBatch) -> bytes:
     return b"".join((head[:_CHECKED], _checksum(head[:_CHECKED], names, body).to_bytes(8, "little"), names, body))
 
 
+def check_rows(batch: EventBatch) -> None:
+    """Raise ValidationError where ``decode_frame`` would refuse what ``encode_frame`` makes of these rows.
+
+    For writers that must know before the first frame of many is stored. Rows of any types; about 20 ns a row, and a
+    Python call a row for those that hold text.
+    """
+    counts = batch.counts()
+    if sum(counts.values()) != len(batch):
+        raise ValidationError(f"a row's type is one of {[int(t) for t in EventType]}; got others")
+    for event_type in counts:
+        try:
+            _check_rows(event_type, batch.only(event_type).records, len(batch.symbols), len(batch.sources))
+        except CodecError as error:
+            raise ValidationError(f"these rows can't be stored: {error}") from None
+
+
 def peek_frame(data: bytes) -> FrameInfo:
     """What the header says; nothing is decompressed and no checksum taken. Raises CodecError, SchemaError."""
     event_type, count, _, _, earliest, latest, _ = _head(data)
@@ -132,6 +148,9 @@ def decode_frame(
     sources = SourceTable() if sources is None else sources
     symbol_ids, source_ids = _intern(names, symbols, sources)
     _check_rows(event_type, rows, len(symbol_ids), len(source_ids))
+    log = rows["log_sequence"]
+    if int(log.min()) < 0 or int(log.max()) >= MAX_ROWS:
+        raise CodecError(f"a frame's log sequences are 0 to {MAX_ROWS - 1} above its base; got others")
     _translate(rows, "symbol", symbol_ids)
     _translate(rows, "source", source_ids)
     rows["log_sequence"] += base
@@ -192,14 +211,8 @@ def _check_rows(event_type: EventType, rows: Rows, symbols: int, sources: int) -
         raise CodecError(f"a frame of {event_type.name} rows holds rows of another type")
     if int(rows["symbol"].max()) >= symbols or int(rows["source"].max()) >= sources:
         raise CodecError(f"a frame of {symbols} symbols and {sources} sources holds rows that point past them")
-    log = rows["log_sequence"]
-    if (
-        int(log.min()) < 0
-        or int(log.max()) >= MAX_ROWS
-        or int(rows["priority"].max()) > 4
-        or int(rows["clock"].max()) > 3
-    ):
-        raise CodecError("a frame holds rows whose log_sequence, priority or clock is out of its range")
+    if int(rows["priority"].max()) > 4 or int(rows["clock"].max()) > 3:
+        raise CodecError("a frame holds rows whose priority or clock does not exist")
     if event_type is EventType.MARKET_DATA:
         if int(rows["kind"].max()) >= len(Kind) or not -1 <= int(rows["side"].min()) <= int(rows["side"].max()) <= 1:
             raise CodecError("a frame holds market data rows whose kind or side does not exist")
