@@ -5,14 +5,17 @@ Packages that never import one another meet here. Everything is described by wha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from hftlab.events.batch import EventBatch
-from hftlab.events.records import EventType
+from hftlab.events.records import EventType, Rows
 from hftlab.events.tables import SourceTable, SymbolTable
+
+Observer = Callable[[Rows], None]
+"""Told of all rows in the order of their dispatch: published and emitted ones, in pieces of one type."""
 
 
 class SessionInfo(msgspec.Struct, frozen=True):
@@ -66,4 +69,81 @@ class SessionLog(Protocol):
 
         Up to ``prefetch`` requests to the server are on their way while the caller works.
         """
+        ...
+
+
+class Work(NamedTuple):
+    """What one slice of a bus did: published rows and emissions dispatched, and how it ended.
+
+    ``idle``: nothing is left to do. ``awaiting``: an async handler waits; ``await settle()`` before going on.
+    """
+
+    handled: int
+    emitted: int
+    idle: bool
+    awaiting: bool
+
+
+class DrivenClock(Protocol):
+    """A clock that a run moves on. ``clock.VirtualClock`` is one."""
+
+    def now_ns(self) -> int:
+        """The time now, in ns UTC."""
+        ...
+
+    def advance_to(self, moment_ns: int) -> None:
+        """Move to ``moment_ns``; a moment in the past leaves the clock where it is."""
+        ...
+
+    def follow(self, source: Callable[[], int] | None) -> None:
+        """Ask ``source`` for the time from now on (None: stand still)."""
+        ...
+
+
+class BusRun(Protocol):
+    """A run that is on a bus: its holder alone feeds and drives it. ``bus.Run`` is one."""
+
+    def offer(self, batch: EventBatch) -> int:
+        """Queue as many of the batch's first rows as have room; returns how many."""
+        ...
+
+    def work(self, max_rows: int, deadline_ns: int) -> Work:
+        """Handle up to ``max_rows`` queued rows until ``perf_counter_ns`` passes ``deadline_ns``."""
+        ...
+
+    async def settle(self) -> None:
+        """Await the async handler that holds the run up, if one does."""
+        ...
+
+    def finish(self) -> None:
+        """Say that no row will be offered any more: what batch handlers wait for is delivered by the next ``work``."""
+        ...
+
+    def end(self) -> int:
+        """Leave the bus; returns how many rows were offered and not handled. Harmless when repeated."""
+        ...
+
+
+class RunBus(Protocol):
+    """What a replay needs of a bus. ``bus.EventBus`` is one."""
+
+    symbols: SymbolTable
+    sources: SourceTable
+
+    def begin_run(
+        self,
+        name: str,
+        clock: DrivenClock,
+        observer: Observer | None = None,
+        give_way: Callable[[], bool] = ...,
+    ) -> BusRun:
+        """Put a run on the bus. ``give_way`` is asked by the next run: end this one and return True, or False."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until everything published so far has been handled."""
+        ...
+
+    def raise_failures(self) -> None:
+        """Raise HandlerFailed for the first failure that no call has raised yet."""
         ...

@@ -1,0 +1,78 @@
+"""What handlers did wrong: kept, counted, and raised once at the next call into the API."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from dataclasses import dataclass
+
+from hftlab.bus.subscriptions import Subscription
+from hftlab.errors import HandlerFailed
+from hftlab.events.batch import EventBatch
+from hftlab.events.types import Event
+
+KEPT = 100
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed call: the handler's name, what it was given, and the exception. ``lost`` events were not handled."""
+
+    handler: str
+    event: Event | EventBatch
+    error: BaseException
+    lost: int = 1
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as text, for people."""
+        return "".join(traceback.format_exception(self.error))
+
+    def __repr__(self) -> str:
+        return f"Failure({self.handler}: {type(self.error).__name__}: {self.error})"
+
+
+class FailureLog:
+    """The latest 100 failures, and the count of all. Iterates from the oldest that is kept."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: deque[Failure] = deque(maxlen=KEPT)
+        self._unraised: Failure | None = None
+        self._unraised_count = 0
+
+    def record(
+        self, subscription: Subscription, event: Event | EventBatch, error: BaseException, lost: int = 1
+    ) -> None:
+        """Keep one failure."""
+        subscription.failed += 1
+        failure = Failure(subscription.name, event, error, lost)
+        self.count += 1
+        self._kept.append(failure)
+        self._unraised_count += 1
+        if self._unraised is None:
+            self._unraised = failure
+
+    def raise_first(self) -> None:
+        """Raise HandlerFailed for the first failure since the last call, if any; the others are counted in it."""
+        failure, count = self._unraised, self._unraised_count
+        if failure is None:
+            return
+        self._unraised, self._unraised_count = None, 0
+        more = f" ({count - 1:,} more failures since: see bus.failures)" if count > 1 else ""
+        raise HandlerFailed(
+            f"{failure.handler} raised {type(failure.error).__name__}: {failure.error}\n"
+            f"while it handled {failure.event!r:.300}{more}. Nobody else was held up; mend the handler and run its "
+            "cell again",
+            handler=failure.handler,
+            event=failure.event,
+        ) from failure.error
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._kept)
+
+    def __repr__(self) -> str:
+        return f"FailureLog({self.count:,} failures)" if self.count else "FailureLog(no failures)"
