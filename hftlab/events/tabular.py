@@ -134,10 +134,10 @@ def _times(name: str, values: pd.Series[Any]) -> np.ndarray[Any, Any]:
 def _complete_times(rows: Rows, given: dict[str, Any]) -> None:
     if "received" not in given:
         rows["received"] = rows["timestamp"]
-        rows["flags"] |= Flags.SOURCE_TIME
+        rows["flags"] |= Flags.SOURCE_TIME.value
     elif "timestamp" not in given:
         rows["timestamp"] = rows["received"]
-        rows["flags"] |= Flags.ARRIVAL_TIME
+        rows["flags"] |= Flags.ARRIVAL_TIME.value
     else:
         rows["flags"] |= np.where(rows["timestamp"] > rows["received"], Flags.AHEAD, 0).astype(np.uint16)
 
