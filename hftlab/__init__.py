@@ -1,3 +1,87 @@
-"""hftlab: a Jupyter-first research and simulation kernel for high-frequency trading."""
+"""hftlab: a Jupyter-first research and simulation kernel for high-frequency trading.
+
+The front door: the public names, imported when they are first used, so that ``import hftlab`` costs next to nothing.
+The packages, in the order in which an event meets them::
+
+    events      the four types, the 128-byte record, batches, frames
+    feeds, sim  captures, tables and a simulated market into batches
+    streams     Redis Streams: sessions, appends, reads, the embedded server
+    replay      a session back through handlers
+    bus         queues, subscriptions, dispatch
+    ring        the buffers underneath
+    clock       what time it is
+    monitor     what flowed past, counted and pictured
+    lab, cli    all of it together, for notebooks and for the command line
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hftlab import errors, feeds, monitor, sim
+    from hftlab.bus import EventBus
+    from hftlab.clock import SystemClock, VirtualClock
+    from hftlab.events import (
+        ClockSource,
+        Event,
+        EventBatch,
+        EventType,
+        FillEvent,
+        Flags,
+        Kind,
+        MarketDataEvent,
+        NumberRule,
+        OrderEvent,
+        OrderType,
+        Priority,
+        Side,
+        SignalEvent,
+        Source,
+    )
+    from hftlab.lab import Lab, run
+    from hftlab.replay import Replay
+    from hftlab.ring import Ring
+    from hftlab.streams import EmbeddedServer, RedisStreamManager
+
+_HOMES = {
+    "hftlab.lab": ("Lab", "run"),
+    "hftlab.events": (
+        "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
+        "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
+    ),
+    "hftlab.bus": ("EventBus",),
+    "hftlab.replay": ("Replay",),
+    "hftlab.streams": ("RedisStreamManager", "EmbeddedServer"),
+    "hftlab.ring": ("Ring",),
+    "hftlab.clock": ("SystemClock", "VirtualClock"),
+}  # fmt: skip
+_PACKAGES = ("feeds", "sim", "monitor", "errors")
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "__version__",
+    "Lab", "run", "EventBus", "Replay", "RedisStreamManager", "EmbeddedServer", "Ring", "SystemClock", "VirtualClock",
+    "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
+    "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
+    "feeds", "sim", "monitor", "errors",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+    elif name in _PACKAGES:
+        value = importlib.import_module(f"hftlab.{name}")
+    else:
+        raise AttributeError(f"hftlab has no {name!r}; it has: {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -28,6 +28,7 @@
     │   └── WriterFenced                   another writer took over under the same name
     ├── ReplayError
     │   └── EmptyRange (LookupError)       start, end and filters leave nothing to replay
+    ├── NotStarted                         something was asked of a lab that has not been started
     └── BackgroundFailed                   a background task died; the cause is chained
 
 A local mistake (ValidationError, BusClosed, ClaimError …) is never retried; a remote failure (ServerUnreachable,
@@ -144,6 +145,10 @@ class ReplayError(HftlabError):
 
 class EmptyRange(ReplayError, LookupError):
     """Start, end and filters leave nothing to replay; the message says what the session has."""
+
+
+class NotStarted(HftlabError):
+    """Something was asked that needs a started lab, or a loop of its own; the message says what to write."""
 
 
 class BackgroundFailed(HftlabError):

@@ -289,7 +289,7 @@ class Chunk:
         return int(np.searchsorted(self._where, self._where[call], side="right"))
 
     def _call_of_row(self, row: int) -> int:
-        return row if self._where is None else int(np.searchsorted(self._where, row))
+        return min(row, self._calls) if self._where is None else int(np.searchsorted(self._where, row))
 
 
 def _count(part: Part, chosen: npt.NDArray[np.intp] | None) -> int:

@@ -1,0 +1,194 @@
+"""``Lab``: the parts put together, for a notebook or a script."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import html
+import os
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from hftlab.bus import EventBus
+from hftlab.bus.bus import DEFAULT_CAPACITY
+from hftlab.clock import Clock
+from hftlab.errors import NotStarted, ValidationError
+from hftlab.events.records import EventType
+from hftlab.events.types import Event
+from hftlab.replay import Replay, Selection
+from hftlab.replay.replay import DEFAULT_PREFETCH
+from hftlab.streams import EmbeddedServer, RedisStreamManager
+from hftlab.supervise import Supervisor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hftlab.clock.times import Time
+    from hftlab.replay.selection import Where
+
+T = TypeVar("T")
+
+
+class Lab:
+    """A server with recorded sessions, a bus, and the background work between them.
+
+    ``url`` is a Redis or Valkey server of yours (``redis://``, ``rediss://`` or ``unix://``; the environment variable
+    HFTLAB_URL where it is None). Without either, ``start`` starts an embedded server whose data lie in ``directory``.
+    ``session`` names what is recorded without another name; by default, the UTC time of the start. ``capacity`` is
+    the rows that the bus queues, for each type of event.
+
+    ``await lab.start()`` and ``await lab.close()`` may stand in different cells and be run again; in a script, write
+    ``async with hl.Lab() as lab``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        directory: str | os.PathLike[str] = ".hftlab",
+        *,
+        session: str | None = None,
+        capacity: int | dict[EventType, int] = DEFAULT_CAPACITY,
+    ) -> None:
+        if url is not None and "://" not in url:
+            raise ValidationError(
+                "url is a server's address, such as redis://localhost:6379, rediss://… or unix:///path; for a folder "
+                f"write Lab(directory={'…'!r})"
+            )
+        self.directory = Path(directory)
+        self.bus = EventBus(capacity=capacity)
+        self._url = url or os.environ.get("HFTLAB_URL") or None
+        self._session = session
+        self._server: EmbeddedServer | None = None
+        self._streams: RedisStreamManager | None = None
+        self._supervisor = Supervisor("lab")
+        self._starting = asyncio.Lock()
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Start the server (or reach yours) and the bus's pump, on this loop. Idempotent.
+
+        Raises ServerUnreachable, AuthenticationFailed, FolderInUse or FolderDamaged; nothing is left running then.
+        """
+        async with self._starting:
+            self._supervisor.raise_failure()
+            if self._supervisor.running:
+                return self
+            session = self._session or f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S}"
+            url = self._url
+            try:
+                if url is None:
+                    self._server = EmbeddedServer(self.directory)
+                    await self._server.start()
+                    url = self._server.url
+                streams = RedisStreamManager(url, session=session)
+                self._streams = streams
+                await streams.open()
+            except BaseException:
+                await self._stop_streams()
+                raise
+            self._supervisor.start(pump=self.bus.pump)
+            return self
+
+    async def close(self) -> None:
+        """Stop the pump, leave the server, and stop it if this lab started it. Idempotent; ``start`` works again."""
+        async with self._starting:
+            await self._supervisor.close()
+            await self._stop_streams()
+
+    async def _stop_streams(self) -> None:
+        streams, self._streams = self._streams, None
+        server, self._server = self._server, None
+        try:
+            if streams is not None:
+                await streams.close()
+        finally:
+            if server is not None:
+                await server.stop()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> RedisStreamManager:
+        """The recorded sessions. Raises NotStarted before ``start``, BackgroundFailed if the lab's own work died."""
+        self._supervisor.raise_failure()
+        if self._streams is None:
+            raise NotStarted("this lab has no server yet: await lab.start() first")
+        return self._streams
+
+    @property
+    def clock(self) -> Clock:
+        """What a handler asks for the time: the running replay's clock, else this machine's."""
+        return self.bus.clock
+
+    async def sessions(self) -> pd.DataFrame:
+        """What is recorded, a row a session: start and end (arrival, UTC), events, counts by type, symbols, bytes."""
+        import pandas as pd
+
+        listed = await self.streams.sessions()
+        data = {
+            "start": pd.to_datetime([info.start_ns or None for info in listed], unit="ns", utc=True),
+            "end": pd.to_datetime([info.end_ns or None for info in listed], unit="ns", utc=True),
+            "events": [info.events for info in listed],
+            **{t.topic: [info.counts.get(t.topic, 0) for info in listed] for t in EventType},
+            "symbols": [", ".join(info.symbols[:10]) + (" …" if len(info.symbols) > 10 else "") for info in listed],
+            "stored_bytes": [info.stored_bytes for info in listed],
+        }
+        return pd.DataFrame(data, index=pd.Index([info.name for info in listed], name="session"))
+
+    def replay(
+        self,
+        session: str,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        types: Sequence[type[Event] | EventType | str] | type[Event] | EventType | str | None = None,
+        symbols: Sequence[str] | str | None = None,
+        where: Where | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        bus: EventBus | None = None,
+    ) -> Replay:
+        """A replay of a recorded session, or of the part that the filters leave, on this lab's bus (or another).
+
+        ``start`` (included) and ``end`` (not included) are times of arrival, bare times of day (UTC, within the
+        session) or event ids. ``types`` are event classes, ``where`` takes records, a structured array of one type,
+        and returns a boolean array. Nothing is read before ``run`` or ``step``, which raise for what does not fit.
+        """
+        selection = Selection(start=start, end=end, types=types, symbols=symbols, where=where)
+        return Replay(self.streams, bus or self.bus, session, selection, prefetch=prefetch)
+
+    # -- looked at ------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        where = "your server" if self._url is not None else str(self.directory)
+        failure = self._supervisor.failure
+        if failure is not None:
+            return f"Lab({where}: FAILED, {type(failure).__name__}: {failure}; await lab.close(), then start it again)"
+        return f"Lab({where}: {'started' if self._supervisor.running else 'not started'})"
+
+    def _repr_html_(self) -> str:
+        parts = [part._repr_html_() for part in (self._streams, self.bus) if part is not None]
+        return f"<div><b>{html.escape(repr(self))}</b>{''.join(parts)}</div>"
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a script's ``async def main()`` to its end and return its result: ``hl.run(main())``.
+
+    In a notebook, whose loop runs already, write ``await main()`` instead. Raises NotStarted there.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main)
+    main.close()
+    raise NotStarted("a loop is running here, as in every notebook: write `await main()` instead of `hl.run(main())`")
