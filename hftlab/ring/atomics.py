@@ -10,8 +10,8 @@ What an ordering promises: all that a thread wrote before its :func:`store_relea
 threads; they are for words with one thread, or for a thread reading what only it writes.
 
 **Tested on x86-64 only**, where aligned loads and stores acquire and release anyway, so these tests show that the
-compiler keeps the order and not that a weaker machine would. The code states the orderings to LLVM, which emits
-``ldar``/``stlr`` and the like on ARM; nobody has run it there.
+compiler keeps the order and not that a weaker machine would. The code states the orderings to LLVM, which makes
+``ldar``, ``stlr`` and the like of them for ARM (a test compiles that and looks); nobody has run it there.
 
 The Python bodies are for one thread: the interpreter may switch threads in the middle of one, so the read-modify-write
 operations are atomic in compiled kernels alone.

@@ -45,8 +45,8 @@ class Ring:
     ``capacity``: rows, a power of two. ``dtype``: of one row, a multiple of 8 bytes without Python objects; rows of
     128 bytes (the default: opaque ones) each have lines of their own. Every reader gets every row, in order; a row is
     written over only when all readers have released it. Nothing is ever dropped: a full ring takes nothing, and says
-    so by what ``push`` and ``claim`` return. Raises ValidationError. Making one writes all its memory (about 0.1 s a
-    GB), using it allocates nothing.
+    so by what ``push`` and ``claim`` return. Raises ValidationError. Making one writes all its memory (1 to 2.5 s
+    a GB), using it allocates nothing.
 
     The producer and each reader may live on threads of their own, or all on one::
 

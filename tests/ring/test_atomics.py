@@ -1,13 +1,16 @@
 """The instructions, compiled and as their Python bodies, on the same input; and what they promise between threads."""
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.binding as binding
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llvmlite import ir
 from numba import TypingError, njit, types
 
 from hftlab.ring import allocate, atomics
@@ -151,3 +154,31 @@ def test_a_spin_loop_sees_the_other_threads_stores_and_what_was_written_before_t
     turns = 20_000
     assert _in_two_threads(await_and_answer, (address, turns, 0), (address, turns, 1)) == [0, 0]
     assert memory.view(np.int64)[0] == turns
+
+
+def test_the_orderings_become_the_instructions_that_arm_has_for_them() -> None:
+    """Compiled for ARM and looked at, not run: this machine can't."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    try:
+        target = binding.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError as error:
+        pytest.skip(f"this LLVM knows no ARM: {error}")
+    expected: dict[Callable[..., Any], tuple[int, str]] = {
+        atomics._emit_load: (1, r"\bldr\b"),
+        atomics._emit_load_acquire: (1, r"\bldar\b"),
+        atomics._emit_store: (2, r"\bstr\b"),
+        atomics._emit_store_release: (2, r"\bstlr\b"),
+        atomics._emit_compare_and_swap: (3, r"\bldaxr\b(?s:.*)\bstlxr\b"),
+        atomics._emit_fetch_add: (2, r"\bldaxr\b(?s:.*)\bstlxr\b"),
+        atomics._emit_fence: (0, r"\bdmb\s+ish\b"),
+    }
+    word = ir.IntType(64)
+    for emit, (operands, instruction) in expected.items():
+        module = ir.Module()
+        function = ir.Function(module, ir.FunctionType(word, [word] * operands), "function")
+        builder = ir.IRBuilder(function.append_basic_block())
+        result = emit(builder, *function.args)
+        builder.ret(result if result.type == word else word(0))
+        machine = target.create_target_machine(opt=2, features="-lse,-outline-atomics")
+        assert re.search(instruction, machine.emit_assembly(binding.parse_assembly(str(module)))), emit.__name__

@@ -131,16 +131,32 @@ def test_a_batch_across_the_wrap_point_comes_out_as_it_went_in() -> None:
         assert out.tolist() == rows.tolist()
 
 
-def test_a_poll_that_finds_nothing_leaves_the_cursors_line_alone() -> None:
-    side = Side(Layout(1, row_bytes=8), compiled=True)
-    row = np.zeros(1, np.int64)
-    address = int(row.ctypes.data)
+def test_rows_one_by_one_come_out_as_they_went_in_until_the_ring_is_full_or_empty() -> None:
+    side = Side(Layout(2, row_bytes=24), compiled=True)
+    out = np.zeros(3, np.int64)
+    for _ in range(5):
+        rows = [side.fresh_rows(1).view(np.int64).copy() for _ in range(3)]
+        assert [side.call("push_row", int(row.ctypes.data)) for row in rows] == [1, 1, 0]
+        popped = []
+        for _ in range(3):
+            count = side.call("pop_row", 0, int(out.ctypes.data))
+            popped += [out.tolist()] * count
+        assert popped == [row.tolist() for row in rows[:2]]
+
+
+def test_a_poll_that_finds_nothing_does_not_write_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = Side(Layout(1, row_bytes=8), compiled=False)
+    address = int(side.outside.ctypes.data)
+
+    def refuse(address: int, value: int) -> None:
+        raise AssertionError("a cursor was written: its line would leave the other side's cache at every poll")
+
+    monkeypatch.setattr(kernels, "store_release", refuse)
+    assert side.call("pop_row", 0, address) == side.call("pop_rows", 0, address, 1) == 0
+    monkeypatch.undo()
     side.call("push_row", address)
-    before = side.block.tobytes()
-    assert side.call("push_rows", address, 1) == 0
-    after = bytearray(side.block.tobytes())
-    after[layout.BACK_PRESSURED_OFFSET] -= 1  # the producer's own line; nobody polls it
-    assert bytes(after) == before
+    monkeypatch.setattr(kernels, "store_release", refuse)
+    assert side.call("push_row", address) == side.call("push_rows", address, 1) == 0
 
 
 def test_warming_compiles_every_kernel_for_the_types_that_python_callers_use() -> None:
