@@ -18,7 +18,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """This machine's time: ``perf_counter_ns`` from an anchor in UTC taken once, so it never steps. About 60 ns a call."""
+    """This machine's time: ``perf_counter_ns`` from an anchor in UTC taken once, so it never steps. 60 ns a call."""
 
     def __init__(self) -> None:
         # The pair whose two readings of the counter lie closest together bounds the anchor's error best.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
@@ -25,12 +26,15 @@ from hftlab.events.records import (
     event_ids,
     of_type,
 )
-from hftlab.events.rowbytes import concat_rows, copy_rows, take_rows
+from hftlab.events.rowbytes import clear_padding, concat_rows, copy_rows, take_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import EVENT_CLASSES, Event
 
 if TYPE_CHECKING:
     import pandas as pd
+
+EventClass = type[Event]
+"""One of the four event classes. An alias, because ``type`` names a property within ``EventBatch``."""
 
 _LOG_BITS = 40
 
@@ -101,7 +105,7 @@ class EventBatch:
         cls,
         frame: pd.DataFrame,
         *,
-        event_type: type[Event] | EventType = EventType.MARKET_DATA,
+        event_type: EventClass | EventType = EventType.MARKET_DATA,
         columns: dict[str, str] | None = None,
         **constants: object,
     ) -> EventBatch:
@@ -150,7 +154,7 @@ class EventBatch:
         found = np.bincount(self.records["type"], minlength=len(EventType) + 1)
         return {event_type: int(found[event_type]) for event_type in EventType if found[event_type]}
 
-    def only(self, event_type: type[Event] | EventType) -> EventBatch:
+    def only(self, event_type: EventClass | EventType) -> EventBatch:
         """The rows of one type under its own dtype: zero-copy where all rows have it."""
         rows = of_type(self.records, as_event_type(event_type))
         return EventBatch(rows, self.symbols, self.sources, session_number=self.session_number)
@@ -200,7 +204,7 @@ class EventBatch:
             return
         types = self.records["type"]
         cuts = [0, *(np.flatnonzero(types[1:] != types[:-1]) + 1).tolist(), len(types)]
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             if begin < end:
                 rows = self.records[begin:end].view(DTYPES[EventType(int(types[begin]))])
                 yield EventBatch(rows, self.symbols, self.sources, session_number=self.session_number)
@@ -229,7 +233,7 @@ class EventBatch:
         if len(self) != len(other) or self.session_number != other.session_number:
             return False
         theirs = other.using(SymbolTable(self.symbols), SourceTable(self.sources.values[1:]))
-        return self.records.tobytes() == theirs.records.tobytes()
+        return _comparable(self.records) == _comparable(theirs.records)
 
     __hash__ = None  # type: ignore[assignment]  # mutable rows
 
@@ -243,7 +247,7 @@ class EventBatch:
         return html_of_batch(self)
 
 
-def as_event_type(value: type[Event] | EventType | str) -> EventType:
+def as_event_type(value: EventClass | EventType | str) -> EventType:
     """The EventType that an event class, an EventType, or a topic's first word names. Raises ValidationError."""
     if isinstance(value, EventType):
         return value
@@ -254,6 +258,12 @@ def as_event_type(value: type[Event] | EventType | str) -> EventType:
             return event_type
     names = ", ".join(cls.__name__ for cls in EVENT_CLASSES.values())
     raise ValidationError(f"an event type is one of {names}; got {value!r:.100}")
+
+
+def _comparable(records: Rows) -> bytes:
+    rows = copy_rows(records)
+    clear_padding(rows)
+    return rows.tobytes()
 
 
 def _names(values: Sequence[str]) -> str:

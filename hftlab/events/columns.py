@@ -45,14 +45,16 @@ HANDLER_FIELDS: dict[EventType, tuple[str, ...]] = {
     event_type: (*(name for name in HEADER_FIELDS if name != "type"), *PAYLOAD_FIELDS[event_type], "event_id", "topic")
     for event_type in EventType
 }
-"""The names that a field handler's parameters may have, by type: the fields of the record, ``event_id`` and ``topic``."""
+"""The names that a field handler's parameters may have, by type: the record's fields, ``event_id`` and ``topic``."""
 
 
 def column(rows: Rows, field: str, symbols: SymbolTable, sources: SourceTable, session_number: int) -> Iterable[Any]:
     """One field of rows of one type, as Python values (text, enums and sources as such); as long as ``rows``."""
     count = len(rows)
+    listed: list[Any]
     if field == "event_id":
-        return event_ids(rows, session_number).tolist()
+        listed = event_ids(rows, session_number).tolist()
+        return listed
     if field == "topic":
         prefix = EventType(int(rows["type"][0])).topic + "." if count else ""
         return [prefix + name for name in column(rows, "symbol", symbols, sources, session_number)]
@@ -63,7 +65,8 @@ def column(rows: Rows, field: str, symbols: SymbolTable, sources: SourceTable, s
         # NaN means "not sent", so a type's unused columns are NaN throughout; others rarely repeat.
         if count and values[0] != values[0] and bool(np.isnan(values).all()):
             return repeat(float("nan"), count)
-        return values.tolist()
+        listed = values.tolist()
+        return listed
     name = _naming(field, symbols, sources)
     if count and bool((values == values[0]).all()):
         value = values[0].item()

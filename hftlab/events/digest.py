@@ -1,4 +1,4 @@
-"""A digest of delivered rows that any machine, frame size and slicing agrees on: XXH3-128 over rows with names for ids."""
+"""A digest of delivered rows on which any machine, frame size and slicing agrees: XXH3-128, with names for ids."""
 
 from __future__ import annotations
 

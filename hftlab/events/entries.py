@@ -36,7 +36,7 @@ def encode_entry(event: Event) -> dict[str, str]:
         if isinstance(value, Source):
             entry[name] = "/".join(_escape(part) for part in msgspec.structs.astuple(value))
         elif isinstance(value, enum.Flag):
-            entry[name] = str(int(value))
+            entry[name] = str(value.value)
         elif isinstance(value, enum.Enum):
             entry[name] = value.name
         else:

@@ -12,7 +12,7 @@ from hftlab.events.rowbytes import concat_rows, take_rows
 
 
 class LogMerge:
-    """Merges streams whose rows each rise in ``log_sequence``. Does no I/O: ``put`` what was read, ``take`` what is due.
+    """Merges streams that each rise in ``log_sequence``, without I/O: ``put`` what was read, ``take`` what is due.
 
     A row is due when no open stream can still bring an earlier one: every open stream has shown a later row.
     """

@@ -6,11 +6,11 @@ Every row is two cache lines. The first is the header that all types share, the 
           timestamp received sequence log_sequence cause symbol span part epoch source flags type priority clock (1)
           i8        i8       i8       i8           i8    u4     u4   u4   u4    u2     u2    u1   u1       u1
 
-    byte    64           72             80         81         88       96          104      112  113  114
-    market  price        volume         bid                   ask      bid_size    ask_size kind side (14)
-    order   price        quantity       direction  order_type (6)      order_id: 40 bytes of UTF-8 from 88
-    fill    executed_qty executed_price commission            order_id: 40 bytes of UTF-8 from 88
-    signal  strength     signal_type: 24 bytes of UTF-8 from 72        strategy_id: 32 bytes of UTF-8 from 96
+    byte    64           72             80         81             88  96       104      112  113  114
+    market  price        volume         bid                       ask bid_size ask_size kind side (14)
+    order   price        quantity       direction  order_type (6) order_id: 40 bytes
+    fill    executed_qty executed_price commission                order_id: 40 bytes
+    signal  strength     signal_type: 24 bytes                        strategy_id: 32 bytes
 
 Prices and quantities are f8, kind and order_type u1, side and direction i1; text ends with NULs. Bytes in parentheses
 belong to no field and are 0 in rows that hftlab made.
@@ -252,16 +252,16 @@ def split_event_id(value: int) -> tuple[int, int]:
 
 def event_ids(records: Rows, session_number: int) -> npt.NDArray[np.int64]:
     """Every row's ``event_id``: int64 of the same length. 0 where the row is in no session. One vectorised pass."""
-    log = records["log_sequence"]
-    emitted = (records["flags"] & Flags.EMITTED) != 0
+    log: npt.NDArray[np.int64] = records["log_sequence"]
     recorded = (session_number << _LOG_BITS) | log if session_number else np.zeros(len(records), np.int64)
-    return np.where(emitted, RUN_BIT | log, recorded).astype(np.int64)
+    emitted = (records["flags"] & Flags.EMITTED) != 0
+    return np.where(emitted, RUN_BIT | log, recorded) if emitted.any() else recorded
 
 
 def blank(count: int, event_type: EventType) -> Rows:
     """``count`` fresh rows of one type: no number, a span of 1, a single and last part, and no float field sent.
 
-    One allocation, aligned to 64 bytes or better only where NumPy happens to; rings align their own memory.
+    One allocation, aligned to 64 bytes only where NumPy happens to; rings align their own memory.
     """
     rows = np.zeros(count, DTYPES[event_type])
     rows["type"] = event_type

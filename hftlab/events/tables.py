@@ -63,10 +63,9 @@ class Source(msgspec.Struct, frozen=True, order=True):
 
 def check_symbol(symbol: object) -> str:
     """Return ``symbol``, or raise ValidationError: 1 to 64 bytes of printable UTF-8."""
-    if isinstance(symbol, str) and symbol.isprintable():
-        # isprintable is false for lone surrogates, so this encode can't fail.
-        if 0 < len(symbol.encode()) <= MAX_SYMBOL_BYTES:
-            return symbol
+    # isprintable is false for lone surrogates, so encode can't fail.
+    if isinstance(symbol, str) and symbol.isprintable() and 0 < len(symbol.encode()) <= MAX_SYMBOL_BYTES:
+        return symbol
     raise ValidationError(f"a symbol is printable text of 1 to {MAX_SYMBOL_BYTES} bytes; got {symbol!r:.100}")
 
 
@@ -83,7 +82,7 @@ class Table(Generic[T]):
             self.intern(value)
 
     def intern(self, value: T) -> int:
-        """The id of ``value``, given now if it is new. Raises ValidationError when it breaks a rule or no id is left."""
+        """The id of ``value``, given now if it is new. Raises ValidationError for a value that breaks a rule."""
         known = self._ids.get(value)
         if known is not None:
             return known
@@ -123,7 +122,7 @@ class Table(Generic[T]):
         return f"{type(self).__name__}({len(self)}: {shown}{', …' if len(self) > 3 else ''})"
 
     def translation(self, target: Table[T]) -> npt.NDArray[np.uint32] | None:
-        """What turns this table's ids into ``target``'s: uint32 by id, new values interned there; None if nothing changes."""
+        """What turns our ids into ``target``'s: uint32 by id; None if no id changes. Interns new values there."""
         if self is target:
             return None
         ids = np.fromiter((target.intern(value) for value in self._values), np.uint32, len(self._values))

@@ -119,7 +119,8 @@ def _times(name: str, values: pd.Series[Any]) -> np.ndarray[Any, Any]:
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         if values.isna().any():
             raise TimeError(f"row {int(values.isna().to_numpy().argmax())}: {name} is missing")
-        return values.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]").astype(np.int64)
+        moments: np.ndarray[Any, Any] = values.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
+        return moments.astype(np.int64)
     if pd.api.types.is_float_dtype(values.dtype):
         raise TimeError(
             f"{name} is float64, which can't hold ns; turn it into integer ns, or into datetimes with a zone"
@@ -143,7 +144,7 @@ def _complete_times(rows: Rows, given: dict[str, Any]) -> None:
 
 
 def _guess_kinds(rows: Rows) -> None:
-    """A table that says nothing of kinds: a row with price and volume only is a trade, one with a bid or ask only a quote."""
+    """Where a table says nothing of kinds: price and volume alone make a trade, a bid or an ask alone a quote."""
     traded = ~np.isnan(rows["price"]) & ~np.isnan(rows["volume"])
     quoted = ~np.isnan(rows["bid"]) | ~np.isnan(rows["ask"])
     rows["kind"][traded & ~quoted] = Kind.TRADE
