@@ -29,7 +29,7 @@ def _as_bytes(rows: object, dtype: np.dtype[Any], writeable: bool) -> npt.NDArra
     """View ``rows`` as the kernels want them; refuse what is not a contiguous array of rows of ``dtype``.
 
     Viewed as a plain ndarray, or each subclass (np.memmap, np.recarray) would have a kernel compiled for itself. The
-    view is 0.3 of a push's 0.9 µs: NumPy itself refuses rows that are not contiguous, so that is not asked again.
+    view is 0.3 of a push's 1 µs: NumPy itself refuses rows that are not contiguous, so that is not asked again.
     """
     if (
         isinstance(rows, np.ndarray)
@@ -143,7 +143,7 @@ class Producer:
         """Copy as many of ``rows`` as fit and publish them; return how many, the first ones.
 
         ``rows``: one-dimensional, contiguous, of the ring's dtype, read-only or not. A batch is published by one store,
-        also across the wrap point: a reader sees all that was copied or nothing. About 0.9 µs and the copying (some
+        also across the wrap point: a reader sees all that was copied or nothing. About 1 µs and the copying (some
         10 ns a kilobyte), without the interpreter's lock. Raises ValidationError for other arrays, ClaimError while a
         claim is open (the rows would land in it).
         """
@@ -240,7 +240,7 @@ class Consumer:
         """Copy rows into ``out`` until it is full or none is left, release them, and return how many.
 
         ``out``: one-dimensional, contiguous, writeable, of the ring's dtype; beyond the count it stays as it is. Goes
-        across the wrap point. About 0.9 µs and the copying, without the interpreter's lock. Raises ValidationError
+        across the wrap point. About 1 µs and the copying, without the interpreter's lock. Raises ValidationError
         for other arrays.
         """
         data = _as_bytes(out, self._dtype, writeable=True)
