@@ -9,6 +9,8 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+Figure = go.Figure
+
 Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Seconds since 1970 UTC, rising, and a value for each."""
 
@@ -18,7 +20,7 @@ _GREY = "#6e7781"
 
 def session_figure(
     prices: Mapping[str, Series], per_second: Series, latencies: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
-) -> go.Figure:
+) -> Figure:
     """Price by symbol (one: as it is; several: in % of the first), events a second, and latencies (ns, counts)."""
     several = len(prices) > 1
     figure = make_subplots(
@@ -48,7 +50,7 @@ def session_figure(
     return figure
 
 
-def _add_latencies(figure: go.Figure, values_ns: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> None:
+def _add_latencies(figure: Figure, values_ns: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> None:
     if not len(values_ns):
         figure.add_annotation(
             text="no event has both a source's time and an arrival",

@@ -14,7 +14,8 @@ from hftlab.events.records import EventType, Flags, Kind, Rows
 
 if TYPE_CHECKING:
     import pandas as pd
-    import plotly.graph_objects as go
+
+    from hftlab.monitor.figures import Figure
 
 _SECOND_NS = 1_000_000_000
 
@@ -150,7 +151,7 @@ class SessionSummary:
 
         return pd.DataFrame({"events": self.counts}, index=pd.Index(list(self.counts), name="what"))
 
-    def figure(self) -> go.Figure:
+    def figure(self) -> Figure:
         """A static plotly figure: price by symbol, events a second, latency histogram."""
         from hftlab.monitor.figures import session_figure
 

@@ -1,11 +1,11 @@
-"""What one benchmark found: figures of one side of one scoreboard row, as median and range."""
+"""What one benchmark found: figures of one contender at one piece of work, as median and range."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,36 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio or a bound that a scoreboard row wants: printed beside the figures, never enforced by a test."""
+    """What a scoreboard row wants of ours: a ratio to a peer's median, or (without a peer) a bound. Printed only."""
 
     board: str
-    text: str
-    holds: Callable[[dict[str, Measurement]], tuple[float, bool]] = field(repr=False)
+    work: str
+    at_least: float | None = None
+    at_most: float | None = None
+    peer: tuple[str, str, str] | None = None
+    """The peer's board, work and contender."""
+
+    def verdict(self, measurements: Sequence[Measurement]) -> str:
+        """A line that compares the medians of one run."""
+        ours = _find(measurements, self.board, self.work, "hftlab")
+        if ours is None:
+            return f"{self.board} {self.work}: not measured"
+        value, against = ours.median, f"median, {ours.unit}"
+        if self.peer is not None:
+            peer = _find(measurements, *self.peer)
+            if peer is None:
+                return f"{self.board} {self.work}: {self.peer[2]} could not run here"
+            value, against = ours.median / peer.median, f"x {self.peer[2]}"
+        met = (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+        bound = f"at least {self.at_least:,g}" if self.at_least is not None else f"at most {self.at_most:,g}"
+        return f"{self.board} {self.work}: {value:,.2f} {against} (goal: {bound}) {'met' if met else 'MISSED'}"
+
+
+def _find(measurements: Sequence[Measurement], board: str, work: str, contender: str) -> Measurement | None:
+    for measurement in measurements:
+        if (measurement.board, measurement.work, measurement.contender) == (board, work, contender):
+            return measurement if measurement.figures else None
+    return None
 
 
 def rates(work: Callable[[], int], runs: int, warm_ups: int = 1) -> tuple[float, ...]:
@@ -60,3 +85,17 @@ def rates(work: Callable[[], int], runs: int, warm_ups: int = 1) -> tuple[float,
         moved = work()
         figures.append(moved / (time.perf_counter() - begin))
     return tuple(figures)
+
+
+def table(measurements: Sequence[Measurement]) -> str:
+    """The measurements as aligned text: median and range."""
+    lines = [f"{'':5} {'work':44} {'contender':26} {'median':>14} {'range':>29}  unit"]
+    for m in measurements:
+        name = f"{m.board:5} {m.work:44} {m.contender:26}"
+        if m.skipped:
+            lines.append(f"{name} skipped: {m.skipped}")
+            continue
+        digits = 1 if m.median < 10_000 else 0
+        spread = f"{m.low:,.{digits}f} - {m.high:,.{digits}f}"
+        lines.append(f"{name} {m.median:>14,.{digits}f} {spread:>29}  {m.unit}{'; ' + m.note if m.note else ''}")
+    return "\n".join(lines)

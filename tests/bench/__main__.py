@@ -1,0 +1,77 @@
+"""``python -m tests.bench``: the speed scoreboard, ours beside the peers in one run; prints a table, writes JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import bus, replays, rings, startup, streams
+from tests.bench.measurement import Goal, Measurement, table
+
+BOARDS: dict[str, Callable[[int], list[Measurement]]] = {
+    "S1": bus.measure,  # and S2
+    "S4": rings.measure,
+    "S6": streams.measure,  # and S13
+    "S7": replays.measure,
+    "S11": startup.measure,
+}
+
+_ENTRIES = ("S7", "replay into a batch handler", "redis-py, an entry each")
+_QUEUE = ("S1", "ready objects, price * volume", "asyncio.Queue")
+
+GOALS = [
+    Goal("S1a", "an event object, price * volume", at_least=1.5, peer=_QUEUE),
+    Goal("S1b", "named fields, price * volume", at_least=5.0, peer=_QUEUE),
+    Goal("S2", "batches of 1,024, price * volume", at_least=40e6),
+    *(Goal("S4", work, at_least=ratio, peer=("S4", work, rings.PEER)) for work, ratio in rings.GOALS.items()),
+    *streams.GOALS,
+    Goal("S7", "replay into a batch handler", at_least=4e6),
+    Goal("S7", "replay into a batch handler", at_least=30.0, peer=_ENTRIES),
+    Goal("S11", "import", at_most=100.0),
+    Goal("S11", "first event handled", at_most=1_500.0),
+]  # fmt: skip
+
+
+def machine() -> str:
+    """What every figure has to be read with."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = named[0] if named else model
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    return f"{model}, {os.cpu_count()} cores, load {load}, Python {platform.python_version()}, {platform.system()}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("boards", nargs="*", metavar="BOARD", help=f"of {', '.join(BOARDS)} (all)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each contender (5)")
+    parser.add_argument("--json", type=Path, default=Path("artifacts/bench.json"), help="where the figures go")
+    parsed = parser.parse_args()
+    unknown = set(parsed.boards) - set(BOARDS)
+    if unknown or parsed.runs < 1:
+        parser.error(f"boards are of {', '.join(BOARDS)}, runs above 0; got {', '.join(unknown) or parsed.runs}")
+    where = machine()
+    print(where)
+    measurements: list[Measurement] = []
+    for board in parsed.boards or BOARDS:
+        print(f"measuring {board} …", file=sys.stderr)
+        measurements += BOARDS[board](parsed.runs)
+    print(table(measurements))
+    boards = {measurement.board for measurement in measurements}
+    verdicts = [goal.verdict(measurements) for goal in GOALS if goal.board in boards]
+    print("\n".join(verdicts))
+    parsed.json.parent.mkdir(parents=True, exist_ok=True)
+    content = {"machine": where, "measurements": [m.to_dict() for m in measurements], "goals": verdicts}
+    parsed.json.write_text(json.dumps(content, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""S1 and S2: published events through the bus into a Python handler, beside asyncio.Queue and bare loops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from hftlab.bus import EventBus
+from hftlab.events import EventBatch, EventType, Kind, MarketDataEvent, SymbolTable
+from hftlab.events.records import blank
+from tests.bench.measurement import Measurement, rates
+
+EVENTS = 1_000_000
+BATCH_ROWS = 1_024
+
+
+def market(count: int, symbols: tuple[str, ...] = ("BTCUSDT",)) -> EventBatch:
+    """Trades with stamps, numbers and prices; symbols take turns."""
+    rows = blank(count, EventType.MARKET_DATA)
+    index = np.arange(count)
+    rows["price"] = 60_000 + index % 1_000 * 0.1
+    rows["volume"] = 1 + index % 7
+    rows["kind"] = Kind.TRADE
+    rows["timestamp"] = rows["received"] = 1_723_161_255_000_000_000 + index * 1_000
+    rows["sequence"] = index
+    rows["symbol"] = index % len(symbols)
+    return EventBatch(rows, SymbolTable(symbols))
+
+
+def through_bus(subscribe: Callable[[EventBus], object], events: int) -> Callable[[], int]:
+    """Publish ``events`` in batches of 1,024, rows in cache, and work until all are handled."""
+    batches = [market(BATCH_ROWS)] * (events // BATCH_ROWS)
+    bus = EventBus()
+    subscribe(bus)
+
+    def work() -> int:
+        for batch in batches:
+            bus.offer(batch)
+            while not bus.do_work(max_ns=20_000_000).idle:
+                pass
+        bus.raise_failures()
+        return len(batches) * BATCH_ROWS
+
+    return work
+
+
+def measure(runs: int, events: int = EVENTS) -> list[Measurement]:
+    """S1 (a) event objects, (b) named fields; S2 batches."""
+    few = events // 4
+    s1 = [
+        _ours("S1a", "an event object, price * volume", _object_handler, runs, events),
+        _ours("S1b", "named fields, price * volume", _field_handler, runs, events),
+        Measurement("S1", "ready objects, price * volume", "asyncio.Queue", figures=rates(_asyncio_queue(few), runs)),
+        Measurement("S1", "price * volume", "a bare call", figures=rates(_bare_calls(events), runs)),
+    ]
+    s2 = [
+        _ours("S2", "batches of 1,024, price * volume", _batch_handler, runs, events),
+        Measurement("S2", "batches of 1,024, price * volume", "numpy on slices", figures=rates(_numpy(events), runs)),
+    ]
+    return [*s1, *s2]
+
+
+def _ours(board: str, work: str, subscribe: Callable[[EventBus], object], runs: int, events: int) -> Measurement:
+    return Measurement(board, work, "hftlab", figures=rates(through_bus(subscribe, events), runs))
+
+
+def _object_handler(bus: EventBus) -> None:
+    @bus.on(MarketDataEvent)
+    def notional(event: MarketDataEvent) -> None:
+        event.price * event.volume  # the work, its result dropped as in every contender
+
+
+def _field_handler(bus: EventBus) -> None:
+    @bus.on("market.*")
+    def notional(price: float, volume: float) -> None:
+        price * volume
+
+
+def _batch_handler(bus: EventBus) -> None:
+    @bus.on(MarketDataEvent, mode="batch")
+    def notional(batch: EventBatch) -> None:
+        batch.records["price"] * batch.records["volume"]
+
+
+def _asyncio_queue(events: int) -> Callable[[], int]:
+    ready = list(market(BATCH_ROWS)) * (events // BATCH_ROWS)
+
+    def handler(event: MarketDataEvent) -> None:
+        event.price * event.volume
+
+    async def main() -> None:
+        queue: asyncio.Queue[MarketDataEvent] = asyncio.Queue(BATCH_ROWS)
+
+        async def produce() -> None:
+            for event in ready:
+                await queue.put(event)  # type: ignore[arg-type]
+
+        async def consume() -> None:
+            for _ in range(len(ready)):
+                handler(await queue.get())
+
+        await asyncio.gather(produce(), consume())
+
+    def work() -> int:
+        asyncio.run(main())
+        return len(ready)
+
+    return work
+
+
+def _bare_calls(events: int) -> Callable[[], int]:
+    batch = market(BATCH_ROWS)
+    prices, volumes = batch.column("price"), batch.column("volume")
+
+    def handler(price: float, volume: float) -> None:
+        price * volume
+
+    def work() -> int:
+        for _ in range(events // BATCH_ROWS):
+            for price, volume in zip(prices, volumes, strict=True):
+                handler(price, volume)
+        return events // BATCH_ROWS * BATCH_ROWS
+
+    return work
+
+
+def _numpy(events: int) -> Callable[[], int]:
+    records = market(BATCH_ROWS).records
+
+    def work() -> int:
+        for _ in range(events // BATCH_ROWS):
+            records["price"] * records["volume"]
+        return events // BATCH_ROWS * BATCH_ROWS
+
+    return work

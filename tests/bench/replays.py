@@ -1,0 +1,84 @@
+"""S7: a recorded session from the server into a batch handler, beside entries read one by one with redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+
+import hftlab
+from hftlab.events import EventBatch, MarketDataEvent
+from tests.bench.measurement import Measurement
+
+CAPTURE = "binance-usdm-btcusdt/btcusdt_20240808_first120s.gz"
+ENTRIES = 20_000
+
+
+def recording() -> tuple[EventBatch, str]:
+    """The Binance capture where it is at hand, else a simulated session; and which of the two."""
+    folder = Path(os.environ.get("HFTLAB_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    if (folder / CAPTURE).exists():
+        return hftlab.feeds.read(folder / CAPTURE, format="binance", progress=False), "the Binance capture"
+    return hftlab.sim.market(["BTCUSDT"], seconds=120, seed=1), "a simulated session"
+
+
+def measure(runs: int) -> list[Measurement]:
+    """Both contenders on one embedded server."""
+    return asyncio.run(_measure(runs))
+
+
+async def _measure(runs: int) -> list[Measurement]:
+    batch, what = recording()
+    with tempfile.TemporaryDirectory(prefix="hftlab-bench-") as folder:
+        async with hftlab.Lab(directory=folder) as lab:
+            await lab.streams.append(batch, session="bench")
+            total = [0.0]
+
+            @lab.bus.on(MarketDataEvent, mode="batch")
+            def notional(batch: EventBatch) -> None:
+                records = batch.records
+                total[0] += float((records["price"] * records["volume"]).sum())
+
+            figures = []
+            for _ in range(runs + 1):
+                replay = lab.replay("bench")
+                begin = time.perf_counter()
+                await replay.run(progress=False)
+                figures.append(replay.delivered / (time.perf_counter() - begin))
+            ours = Measurement("S7", "replay into a batch handler", "hftlab", figures=tuple(figures[1:]), note=what)
+            client = redis.asyncio.from_url(lab.streams.url)
+            try:
+                entries = await _entry_each(client, batch[:ENTRIES], runs)
+            finally:
+                await client.aclose()
+    peer = Measurement("S7", "replay into a batch handler", "redis-py, an entry each", figures=entries)
+    return [ours, peer]
+
+
+async def _entry_each(client: redis.asyncio.Redis, batch: EventBatch, runs: int) -> tuple[float, ...]:
+    """What people write: XADD of the fields, XRANGE in pages, a float() for each field."""
+    rows = batch.records
+    pipe = client.pipeline(transaction=False)
+    for received, price, volume in zip(
+        rows["received"].tolist(), rows["price"].tolist(), rows["volume"].tolist(), strict=True
+    ):
+        fields: dict[Any, Any] = {"received": received, "price": price, "volume": volume, "symbol": "BTCUSDT"}
+        pipe.xadd("bench:entries", fields)
+    await pipe.execute()
+    figures = []
+    for _ in range(runs + 1):
+        begin = time.perf_counter()
+        read, last, total = 0, "-", 0.0
+        while page := await client.xrange("bench:entries", min=last, count=1_000):
+            for entry_id, fields in page:
+                total += float(fields[b"price"]) * float(fields[b"volume"])
+                last = f"({entry_id.decode()}"
+            read += len(page)
+        assert read == len(rows)
+        figures.append(read / (time.perf_counter() - begin))
+    return tuple(figures[1:])
