@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import enum
 import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 
 from hftlab.errors import ValidationError
+from hftlab.events.quick import QUICK_CHECKS
 from hftlab.events.records import (
+    MAX_LOG_SEQUENCE,
     NO_SEQUENCE,
     RUN_BIT,
     TEXT_FIELDS,
@@ -41,6 +44,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defau
     """
 
     event_type: ClassVar[EventType]
+    _quick: ClassVar[Any] = None
 
     symbol: str
     timestamp: int = 0
@@ -57,26 +61,38 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defau
     clock: ClockSource = ClockSource.UNKNOWN
 
     def __post_init__(self) -> None:
-        if type(self) is Event:
+        quick = self._quick
+        if quick is None:
             raise ValidationError(
                 "Event is abstract; make a MarketDataEvent, an OrderEvent, a FillEvent or a SignalEvent"
             )
-        check_symbol(self.symbol)
-        if not isinstance(self.source, Source):
-            raise ValidationError(f"source is a Source(venue, channel, scope, rule); got {self.source!r:.100}")
-        texts = TEXT_FIELDS[self.event_type]
-        for field, convert in _CONVERSIONS[type(self)].items():
+        if not quick(astuple(self)):
+            self._convert()
+            if not quick(astuple(self)):
+                self._check()
+
+    def _convert(self) -> None:
+        """Turn what a user may write (an int for a float, "BUY", a NumPy scalar) into what the fields hold."""
+        for field, convert in _CONVERSIONS[self.event_type].items():
             value = getattr(self, field)
             converted = convert(field, value)
             if converted is not value:
                 force_setattr(self, field, converted)
-        for field, size_bytes in texts.items():
+
+    def _check(self) -> None:
+        check_symbol(self.symbol)
+        if not isinstance(self.source, Source):
+            raise ValidationError(f"source is a Source(venue, channel, scope, rule); got {self.source!r:.100}")
+        for field, size_bytes in TEXT_FIELDS[self.event_type].items():
             check_text(field, getattr(self, field), size_bytes)
         check_event(self.event_type, partial(getattr, self))
-        if self.event_id < 0 or self.cause < 0 or bool(self.event_id & RUN_BIT) != bool(self.flags & Flags.EMITTED):
+        event_id, emitted = self.event_id, bool(self.flags & Flags.EMITTED)
+        of_session = event_id == 0 or MAX_LOG_SEQUENCE < event_id < RUN_BIT
+        of_run = RUN_BIT <= event_id <= RUN_BIT | MAX_LOG_SEQUENCE
+        if not (of_run if emitted else of_session):
             raise ValidationError(
-                "event_id and cause are given by hftlab, 0 or above, and only Flags.EMITTED goes with an id of a run; "
-                f"got {self.event_id}, {self.cause} and {self.flags!r}"
+                "event_id is given by hftlab: 0, or a session's (see records.event_id), or with Flags.EMITTED that of "
+                f"a run (2**62 and above); got {event_id} and {self.flags!r}"
             )
 
     @property
@@ -90,7 +106,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defau
             return NotImplemented
         if self.event_type is not other.event_type:
             return False
-        mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        mine, theirs = astuple(self), astuple(other)
         return all(a == b or (a != a and b != b) for a, b in zip(mine, theirs, strict=True))
 
     def __hash__(self) -> int:
@@ -105,6 +121,7 @@ class MarketDataEvent(Event, frozen=True, kw_only=True, eq=False):
     """
 
     event_type: ClassVar[EventType] = EventType.MARKET_DATA
+    _quick = staticmethod(QUICK_CHECKS[EventType.MARKET_DATA])
 
     price: float = _NAN
     volume: float = _NAN
@@ -123,6 +140,7 @@ class OrderEvent(Event, frozen=True, kw_only=True, eq=False):
     """
 
     event_type: ClassVar[EventType] = EventType.ORDER
+    _quick = staticmethod(QUICK_CHECKS[EventType.ORDER])
 
     order_id: str
     direction: Side
@@ -135,6 +153,7 @@ class FillEvent(Event, frozen=True, kw_only=True, eq=False):
     """An execution of (a part of) the order ``order_id``; ``commission`` is negative for a rebate."""
 
     event_type: ClassVar[EventType] = EventType.FILL
+    _quick = staticmethod(QUICK_CHECKS[EventType.FILL])
 
     order_id: str
     executed_qty: float
@@ -146,6 +165,7 @@ class SignalEvent(Event, frozen=True, kw_only=True, eq=False):
     """What a strategy concluded: ``signal_type`` up to 24 bytes of UTF-8, ``strategy_id`` up to 32."""
 
     event_type: ClassVar[EventType] = EventType.SIGNAL
+    _quick = staticmethod(QUICK_CHECKS[EventType.SIGNAL])
 
     signal_type: str
     strength: float = 1.0
@@ -202,14 +222,20 @@ def _to_flags(field: str, value: Any) -> Flags:
     return Flags(number)
 
 
-def _conversions(cls: type[Event]) -> dict[str, Any]:
-    """Field to the function that turns what a user writes (an int for a float, "BUY") into what the field holds."""
+def _to_text(field: str, value: Any) -> Any:
+    """A plain str for one of a subclass, such as NumPy's; what is no text is left for the check to refuse."""
+    return str(value) if isinstance(value, str) and type(value) is not str else value
+
+
+def _conversions(cls: type[Event]) -> dict[str, Callable[[str, Any], Any]]:
     found: dict[str, Any] = {}
     for name, hint in cls.__annotations__.items() | Event.__annotations__.items():
         if hint == "float":
             found[name] = _to_float
         elif hint == "int":
             found[name] = _to_int
+        elif hint == "str":
+            found[name] = _to_text
         elif hint == "Flags":
             found[name] = _to_flags
         elif hint in _ENUM_HINTS:
@@ -220,7 +246,7 @@ def _conversions(cls: type[Event]) -> dict[str, Any]:
 _ENUM_HINTS: dict[str, type[enum.IntEnum]] = {
     cls.__name__: cls for cls in (Kind, Side, OrderType, Priority, ClockSource)
 }
-_CONVERSIONS: dict[type[Event], dict[str, Any]] = {cls: _conversions(cls) for cls in EVENT_CLASSES.values()}
+_CONVERSIONS = {event_type: _conversions(cls) for event_type, cls in EVENT_CLASSES.items()}
 
 
 def _row_class(cls: type[Event]) -> Any:
