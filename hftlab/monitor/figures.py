@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-Figure = go.Figure
+Figure: TypeAlias = go.Figure
 
 Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Seconds since 1970 UTC, rising, and a value for each."""
