@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, overload
 
-import msgspec
 import numpy as np
 
 from hftlab.errors import ValidationError
@@ -15,6 +15,7 @@ from hftlab.events.records import (
     DTYPES,
     HEADER_FIELDS,
     MAX_LOG_SEQUENCE,
+    MAX_SESSION_NUMBER,
     PAYLOAD_FIELDS,
     RECORD,
     ROW_BYTES,
@@ -27,6 +28,7 @@ from hftlab.events.records import (
     of_type,
 )
 from hftlab.events.rowbytes import clear_padding, concat_rows, copy_rows, take_rows
+from hftlab.events.rules import check_text
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import EVENT_CLASSES, Event
 
@@ -37,6 +39,8 @@ EventClass = type[Event]
 """One of the four event classes. An alias, because ``type`` names a property within ``EventBatch``."""
 
 _LOG_BITS = 40
+_TYPES = {int(event_type): event_type for event_type in EventType}
+_TYPE_OF: dict[np.dtype[Any], EventType | None] = {**{dtype: t for t, dtype in DTYPES.items()}, RECORD: None}
 
 
 class EventBatch:
@@ -61,9 +65,14 @@ class EventBatch:
         if not isinstance(records, np.ndarray) or records.ndim != 1 or records.dtype.itemsize != ROW_BYTES:
             shape = getattr(records, "shape", None), getattr(records, "dtype", type(records))
             raise ValidationError(f"records is a one-dimensional array of {ROW_BYTES}-byte rows; got {shape}")
-        self._type = next((t for t, dtype in DTYPES.items() if records.dtype == dtype), None)
-        if self._type is None and records.dtype != RECORD:
-            raise ValidationError(f"records has one of hftlab's dtypes (RECORD, DTYPES); got {records.dtype}")
+        try:
+            self._type = _TYPE_OF[records.dtype]
+        except KeyError:
+            raise ValidationError(
+                f"records has one of hftlab's dtypes (RECORD, DTYPES); got {records.dtype!s:.200}"
+            ) from None
+        if not 0 <= session_number <= MAX_SESSION_NUMBER:
+            raise ValidationError(f"a session's number is 0 to {MAX_SESSION_NUMBER}; got {session_number}")
         self.records = records
         self.symbols = SymbolTable() if symbols is None else symbols
         self.sources = SourceTable() if sources is None else sources
@@ -91,7 +100,8 @@ class EventBatch:
             event_type = EventType(value)
             where = np.flatnonzero(types == value)
             chosen = [listed[index] for index in where]
-            records[where] = _rows_of(event_type, chosen, symbols, sources).view(records.dtype)
+            made = _rows_of(event_type, chosen, symbols, sources)
+            records[where] = made.view(records.dtype)
         numbers = {event.event_id >> _LOG_BITS for event in listed if not event.flags & Flags.EMITTED}
         if len(numbers) > 1:
             raise ValidationError(
@@ -162,9 +172,10 @@ class EventBatch:
     def column(self, field: str) -> list[Any]:
         """One field of all rows as Python values: symbols, enums and sources by name. About 10 ns a value."""
         if self._type is None:
-            if field not in HEADER_FIELDS:
-                raise ValidationError(f"rows of several types share only {', '.join(HEADER_FIELDS)}; got {field!r}")
-        else:
+            if field not in (*HEADER_FIELDS, "event_id"):
+                shared = ", ".join((*HEADER_FIELDS, "event_id"))
+                raise ValidationError(f"rows of several types share only {shared}; got {field!r}")
+        elif field != "type":
             columns.check_fields(self._type, (field,))
         return list(columns.column(self.records, field, self.symbols, self.sources, self.session_number))
 
@@ -206,7 +217,9 @@ class EventBatch:
         cuts = [0, *(np.flatnonzero(types[1:] != types[:-1]) + 1).tolist(), len(types)]
         for begin, end in pairwise(cuts):
             if begin < end:
-                rows = self.records[begin:end].view(DTYPES[EventType(int(types[begin]))])
+                if int(types[begin]) not in _TYPES:
+                    raise ValidationError(f"row {begin}: type is one of {list(_TYPES)}; got {types[begin]}")
+                rows = self.records[begin:end].view(DTYPES[_TYPES[int(types[begin])]])
                 yield EventBatch(rows, self.symbols, self.sources, session_number=self.session_number)
 
     __iter__ = events
@@ -239,7 +252,11 @@ class EventBatch:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {event_type.topic}" for event_type, count in self.counts().items())
-        return f"EventBatch({counts or 'empty'}; {_names(self.symbols.values)})"
+        # The table may be one that batches share: what counts is which of its symbols these rows have.
+        used = [
+            self.symbols[index] for index in np.unique(self.records["symbol"]).tolist() if index < len(self.symbols)
+        ]
+        return f"EventBatch({counts or 'empty'}; {_names(used)})"
 
     def _repr_html_(self) -> str:
         from hftlab.events.tabular import html_of_batch
@@ -275,13 +292,16 @@ def _names(values: Sequence[str]) -> str:
 def _rows_of(event_type: EventType, events: list[Event], symbols: SymbolTable, sources: SourceTable) -> Rows:
     rows = blank(len(events), event_type)
     naming: dict[str, Callable[[Any], int]] = {"symbol": symbols.intern, "source": sources.intern}
-    listed = list(zip(*map(msgspec.structs.astuple, events), strict=True))
-    for name, values in zip(EVENT_CLASSES[event_type].__struct_fields__, listed, strict=True):
+    names = EVENT_CLASSES[event_type].__struct_fields__
+    listed = list(zip(*map(attrgetter(*names), events), strict=True))
+    for name, values in zip(names, listed, strict=True):
         try:
             if name == "event_id":
                 rows["log_sequence"] = np.array(values, np.int64) & MAX_LOG_SEQUENCE
             elif name in TEXT_FIELDS[event_type]:
-                rows[name] = [value.encode() for value in values]
+                size_bytes = TEXT_FIELDS[event_type][name]
+                # NumPy would cut off what is too long; replace() on an event that came out of a batch checks nothing.
+                rows[name] = [check_text(name, value, size_bytes).encode() for value in values]
             elif name in naming:
                 rows[name] = [naming[name](value) for value in values]
             else:

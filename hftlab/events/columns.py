@@ -68,11 +68,17 @@ def column(rows: Rows, field: str, symbols: SymbolTable, sources: SourceTable, s
         listed = values.tolist()
         return listed
     name = _naming(field, symbols, sources)
-    if count and bool((values == values[0]).all()):
-        value = values[0].item()
-        return repeat(value if name is None else name(value), count)
-    plain = values.tolist()
-    return plain if name is None else list(map(name, plain))
+    try:
+        if count and bool((values == values[0]).all()):
+            value = values[0].item()
+            return repeat(value if name is None else name(value), count)
+        listed = values.tolist()
+        return listed if name is None else list(map(name, listed))
+    except (LookupError, ValueError):
+        raise ValidationError(
+            f"{field} of some row is a number that stands for nothing; got numbers up to {values.max()}, with "
+            f"{len(symbols)} symbols and {len(sources)} sources in the batch's tables"
+        ) from None
 
 
 def _naming(field: str, symbols: SymbolTable, sources: SourceTable) -> Callable[[int], Any] | None:
@@ -80,6 +86,8 @@ def _naming(field: str, symbols: SymbolTable, sources: SourceTable) -> Callable[
         return symbols.values.__getitem__
     if field == "source":
         return sources.values.__getitem__
+    if field == "type":
+        return EventType
     if field == "flags":
         return lambda value: _FLAGS[value] if value < 256 else Flags(value)
     if field in _MEMBERS:

@@ -34,7 +34,7 @@ def encode_entry(event: Event) -> dict[str, str]:
         if value == default or value != value:
             continue
         if isinstance(value, Source):
-            entry[name] = "/".join(_escape(part) for part in msgspec.structs.astuple(value))
+            entry[name] = value.text
         elif isinstance(value, enum.Flag):
             entry[name] = str(value.value)
         elif isinstance(value, enum.Enum):
@@ -80,10 +80,7 @@ def _text(name: bytes | str, value: bytes | str) -> tuple[str, str]:
 def _value(cls: type[Event], name: str, text: str) -> Any:
     hint = _HINTS[cls][name]
     if hint == "source":
-        parts = [part.replace("%2F", "/").replace("%25", "%") for part in text.split("/")]
-        if len(parts) > len(Source.__struct_fields__):
-            raise CodecError(f"a source is venue/channel/scope/rule, '/' within one written %2F; got {text!r:.100}")
-        return Source(*parts)
+        return Source.of_text(text)
     try:
         if hint == "int":
             return int(text)
@@ -92,10 +89,6 @@ def _value(cls: type[Event], name: str, text: str) -> Any:
     except ValueError:
         raise CodecError(f"{name} is a number; got {text!r:.100}") from None
     return text
-
-
-def _escape(part: str) -> str:
-    return part.replace("%", "%25").replace("/", "%2F")
 
 
 def _hints(cls: type[Event]) -> dict[str, str]:

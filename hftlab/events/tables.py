@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr
 
 from hftlab.errors import ValidationError
 
@@ -54,11 +55,36 @@ class Source(msgspec.Struct, frozen=True, order=True):
                 raise ValidationError(
                     f"a source's {name} is printable text of up to {MAX_SYMBOL_BYTES} characters; got {value!r:.100}"
                 )
+            if type(value) is not str:  # a NumberRule, or NumPy's text: equal, and told apart by repr and pickle only
+                force_setattr(self, name, str(value))
         if not self.venue:
             raise ValidationError("a source needs a venue: the name of the exchange or of your feed")
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.venue, self.channel, self.scope) if part)
+
+    @property
+    def text(self) -> str:
+        """The whole source as ``venue/channel/scope/rule``, from which ``of_text`` makes it again.
+
+        Parts at the end that have their defaults are left out; ``%`` and ``/`` within a part are ``%25`` and ``%2F``.
+        """
+        parts = [part.replace("%", "%25").replace("/", "%2F") for part in msgspec.structs.astuple(self)]
+        if self.rule == NumberRule.NONE.value:
+            parts.pop()
+            while not parts[-1]:
+                parts.pop()
+        return "/".join(parts)
+
+    @classmethod
+    def of_text(cls, text: str) -> Source:
+        """The source that ``text`` tells, as ``Source.text`` writes it. Raises ValidationError."""
+        parts = [part.replace("%2F", "/").replace("%25", "%") for part in text.split("/", len(cls.__struct_fields__))]
+        if len(parts) > len(cls.__struct_fields__):
+            raise ValidationError(
+                f"a source is venue/channel/scope/rule, '/' within one written %2F; got {text!r:.100}"
+            )
+        return cls(*parts)
 
 
 def check_symbol(symbol: object) -> str:
