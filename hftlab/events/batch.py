@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from hftlab.errors import ValidationError
 from hftlab.events import columns
+from hftlab.events.from_objects import rows_of_events
 from hftlab.events.records import (
     DTYPES,
     HEADER_FIELDS,
-    MAX_LOG_SEQUENCE,
     MAX_SESSION_NUMBER,
     PAYLOAD_FIELDS,
     RECORD,
     ROW_BYTES,
-    TEXT_FIELDS,
     EventType,
-    Flags,
     Rows,
-    blank,
     event_ids,
     of_type,
 )
 from hftlab.events.rowbytes import clear_padding, concat_rows, copy_rows, take_rows
-from hftlab.events.rules import check_text
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import EVENT_CLASSES, Event
 
@@ -38,7 +33,6 @@ if TYPE_CHECKING:
 EventClass = type[Event]
 """One of the four event classes. An alias, because ``type`` names a property within ``EventBatch``."""
 
-_LOG_BITS = 40
 _TYPES = {int(event_type): event_type for event_type in EventType}
 _TYPE_OF: dict[np.dtype[Any], EventType | None] = {**{dtype: t for t, dtype in DTYPES.items()}, RECORD: None}
 
@@ -88,41 +82,35 @@ class EventBatch:
     @classmethod
     def from_events(cls, events: Iterable[Event]) -> EventBatch:
         """A batch of event objects in their order. Raises ValidationError. About 2 µs an event."""
-        listed = list(events)
-        for item in listed:
-            if not isinstance(item, Event):
-                raise ValidationError(f"from_events takes Event objects; got {item!r:.100}")
         symbols, sources = SymbolTable(), SourceTable()
-        types = np.fromiter((int(event.event_type) for event in listed), np.uint8, len(listed))
-        single = len(set(types.tolist())) == 1
-        records = np.zeros(len(listed), DTYPES[EventType(int(types[0]))] if single else RECORD)
-        for value in sorted(set(types.tolist())):
-            event_type = EventType(value)
-            where = np.flatnonzero(types == value)
-            chosen = [listed[index] for index in where]
-            made = _rows_of(event_type, chosen, symbols, sources)
-            records[where] = made.view(records.dtype)
-        numbers = {event.event_id >> _LOG_BITS for event in listed if not event.flags & Flags.EMITTED}
-        if len(numbers) > 1:
-            raise ValidationError(
-                f"a batch holds events of one session, or events that are in none (0); got event_ids of the sessions "
-                f"number {sorted(numbers)}: make a batch of each"
-            )
-        return cls(records, symbols, sources, session_number=numbers.pop() if numbers else 0)
+        records, session_number = rows_of_events(list(events), symbols, sources)
+        return cls(records, symbols, sources, session_number=session_number)
 
     @classmethod
     def from_frame(
         cls,
         frame: pd.DataFrame,
         *,
-        event_type: EventClass | EventType = EventType.MARKET_DATA,
+        event_type: EventClass | EventType | None = None,
         columns: dict[str, str] | None = None,
         **constants: object,
     ) -> EventBatch:
-        """A batch out of a pandas DataFrame; see ``tabular.batch_from_frame`` for the columns. Vectorised."""
-        from hftlab.events.tabular import batch_from_frame
+        """A batch out of a pandas DataFrame, a row an event.
 
-        return batch_from_frame(frame, as_event_type(event_type), columns or {}, constants)
+        ``columns`` maps our field to their column (a field whose name is a column needs no entry); ``constants`` gives
+        one value for all rows, as in ``symbol="BTCUSDT"``. ``symbol`` and one of ``timestamp`` and ``received`` are
+        needed, and what the event class has no default for. Times are integers in ns UTC, datetimes with a zone, or
+        ISO 8601 text with one; sides, kinds and order types their names or numbers; sources ``Source.text``. Columns of
+        other names are not read.
+
+        ``event_type``: what all rows are; without it, what the table's own ``event_type`` column says for each row,
+        and market data where there is none. ``batch.to_frame().pipe(EventBatch.from_frame)`` is the same batch again.
+        Raises ValidationError (TimeError for times) with the first row that breaks a rule. Vectorised: 0.5 µs a row.
+        """
+        from hftlab.events.from_table import batch_from_frame
+
+        chosen = None if event_type is None else as_event_type(event_type)
+        return batch_from_frame(frame, chosen, columns or {}, constants)
 
     @classmethod
     def concat(cls, batches: Iterable[EventBatch]) -> EventBatch:
@@ -197,8 +185,12 @@ class EventBatch:
         return EventBatch(records, symbols, sources, session_number=self.session_number)
 
     def to_frame(self) -> pd.DataFrame:
-        """A pandas DataFrame: UTC timestamps, symbols and sources by name; columns that nobody filled are left out."""
-        from hftlab.events.tabular import frame_of_batch
+        """A pandas DataFrame, a row an event: UTC timestamps, and names (as categories) for symbols, sources and enums.
+
+        Numbers that no row has are left out. Rows of several types share one table, empty where a type has no such
+        field. Fewer than 0.3 µs a row.
+        """
+        from hftlab.events.to_table import frame_of_batch
 
         return frame_of_batch(self)
 
@@ -254,12 +246,14 @@ class EventBatch:
         counts = ", ".join(f"{count:,} {event_type.topic}" for event_type, count in self.counts().items())
         # The table may be one that batches share: what counts is which of its symbols these rows have.
         used = [
-            self.symbols[index] for index in np.unique(self.records["symbol"]).tolist() if index < len(self.symbols)
+            self.symbols[index]
+            for index in np.flatnonzero(np.bincount(self.records["symbol"])).tolist()
+            if index < len(self.symbols)
         ]
         return f"EventBatch({counts or 'empty'}; {_names(used)})"
 
     def _repr_html_(self) -> str:
-        from hftlab.events.tabular import html_of_batch
+        from hftlab.events.to_table import html_of_batch
 
         return html_of_batch(self)
 
@@ -287,28 +281,6 @@ def _names(values: Sequence[str]) -> str:
     return (
         ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "") if values else "no symbol"
     )
-
-
-def _rows_of(event_type: EventType, events: list[Event], symbols: SymbolTable, sources: SourceTable) -> Rows:
-    rows = blank(len(events), event_type)
-    naming: dict[str, Callable[[Any], int]] = {"symbol": symbols.intern, "source": sources.intern}
-    names = EVENT_CLASSES[event_type].__struct_fields__
-    listed = list(zip(*map(attrgetter(*names), events), strict=True))
-    for name, values in zip(names, listed, strict=True):
-        try:
-            if name == "event_id":
-                rows["log_sequence"] = np.array(values, np.int64) & MAX_LOG_SEQUENCE
-            elif name in TEXT_FIELDS[event_type]:
-                size_bytes = TEXT_FIELDS[event_type][name]
-                # NumPy would cut off what is too long; replace() on an event that came out of a batch checks nothing.
-                rows[name] = [check_text(name, value, size_bytes).encode() for value in values]
-            elif name in naming:
-                rows[name] = [naming[name](value) for value in values]
-            else:
-                rows[name] = values
-        except (TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise ValidationError(f"{name} of these {event_type.name} events does not fit its field: {error}") from None
-    return rows
 
 
 assert set(PAYLOAD_FIELDS) == set(EVENT_CLASSES)

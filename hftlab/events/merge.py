@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import numpy as np
 
+from hftlab.errors import ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import RECORD
 from hftlab.events.rowbytes import concat_rows, take_rows
@@ -20,11 +21,18 @@ class LogMerge:
     def __init__(self, streams: int) -> None:
         self._waiting: list[list[EventBatch]] = [[] for _ in range(streams)]
         self._open = [True] * streams
+        self._reached = [-1] * streams
 
     def put(self, stream: int, batch: EventBatch) -> None:
-        """Add the next batch of one stream; all batches share their tables."""
-        if len(batch):
-            self._waiting[stream].append(batch)
+        """Add the next batch of one stream; all batches share their tables. Raises ValidationError if it goes back."""
+        if not len(batch):
+            return
+        first = int(batch.records["log_sequence"][0])
+        if not self._open[stream] or first <= self._reached[stream]:
+            reached = self._reached[stream] if self._open[stream] else "its end"
+            raise ValidationError(f"stream {stream} goes on after log sequence {reached}; got a batch from {first}")
+        self._reached[stream] = _last(batch)
+        self._waiting[stream].append(batch)
 
     def close(self, stream: int) -> None:
         """Say that a stream has ended."""
@@ -52,9 +60,10 @@ class LogMerge:
             due += self._split(index, bound)
         if len(due) == 1:
             return due[0]
-        merged = concat_rows([batch.records for batch in due], RECORD)
-        merged = take_rows(merged, np.argsort(merged["log_sequence"], kind="stable"))
         first = due[0]
+        dtypes = {batch.records.dtype for batch in due}
+        merged = concat_rows([batch.records for batch in due], dtypes.pop() if len(dtypes) == 1 else RECORD)
+        merged = take_rows(merged, np.argsort(merged["log_sequence"], kind="stable"))
         return EventBatch(merged, first.symbols, first.sources, session_number=first.session_number)
 
     def _split(self, index: int, bound: int | None) -> list[EventBatch]:
@@ -79,17 +88,25 @@ def _last(batch: EventBatch) -> int:
 
 
 async def merge(streams: Sequence[AsyncIterator[EventBatch]]) -> AsyncIterator[EventBatch]:
-    """Merge async streams of batches by log sequence. Reads a stream only when it holds the others up."""
+    """Merge async streams of batches by log sequence. Reads a stream only when it holds the others up.
+
+    Closing the merge, or an error in a stream, closes the streams that can be closed (async generators).
+    """
     merging = LogMerge(len(streams))
-    while True:
-        for index in merging.hungry:
-            batch = await anext(streams[index], None)
-            if batch is None:
-                merging.close(index)
-            else:
-                merging.put(index, batch)
-        due = merging.take()
-        if due is not None:
-            yield due
-        elif not merging.hungry:
-            return
+    try:
+        while True:
+            for index in merging.hungry:
+                batch = await anext(streams[index], None)
+                if batch is None:
+                    merging.close(index)
+                else:
+                    merging.put(index, batch)
+            due = merging.take()
+            if due is not None:
+                yield due
+            elif not merging.hungry:
+                return
+    finally:
+        for stream in streams:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()

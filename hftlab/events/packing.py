@@ -1,4 +1,4 @@
-"""One event object into one row, in about 1 µs: what a handler's emission takes where a column would be one value long."""
+"""One event object into one row, in about 1 µs: for emissions, where a column would be one value long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CODES = {"<i8": "q", "<u4": "I", "<u2": "H", "|u1": "B", "|i1": "b", "<f8": "d"
 
 
 def _packer(event_type: EventType) -> tuple[Callable[..., None], Callable[[Event], tuple[Any, ...]], tuple[int, ...]]:
-    """``pack_into`` for a whole row of one type, the getter of its values in that order, and which of these are text."""
+    """``pack_into`` for a row of one type, the getter of its values in that order, and which of these are text."""
     dtype = DTYPES[event_type]
     names = sorted((*HEADER_FIELDS, *PAYLOAD_FIELDS[event_type]), key=lambda name: dtype.fields[name][1])  # type: ignore[index]
     form, end = "<", 0
@@ -54,7 +54,9 @@ def pack_event(event: Event, row: memoryview, symbols: SymbolTable, sources: Sou
     validation).
     """
     if not isinstance(event, Event):
-        raise ValidationError(f"an event is a MarketDataEvent, OrderEvent, FillEvent or SignalEvent; got {event!r:.100}")
+        raise ValidationError(
+            f"an event is a MarketDataEvent, OrderEvent, FillEvent or SignalEvent; got {event!r:.100}"
+        )
     pack_into, values_of, texts = _PACKERS[event.event_type]
     values = list(values_of(event))
     values[_LOG] &= MAX_LOG_SEQUENCE

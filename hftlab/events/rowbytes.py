@@ -16,30 +16,31 @@ import numpy.typing as npt
 
 from hftlab.events.records import DTYPES, HEADER_BYTES, ROW_BYTES, EventType, Rows
 
-_OPAQUE = np.dtype(f"V{ROW_BYTES}")
+PLAIN: np.dtype[Any] = np.dtype(f"V{ROW_BYTES}")
+"""A row as opaque bytes."""
 
 
 def copy_rows(rows: Rows) -> Rows:
     """An exact, contiguous copy. About 5 ns a row."""
-    return rows.view(_OPAQUE).copy().view(rows.dtype)
+    return rows.view(PLAIN).copy().view(rows.dtype)
 
 
 def take_rows(rows: Rows, which: np.ndarray[Any, Any]) -> Rows:
     """The rows that a boolean mask, or an array of positions, picks: a copy. About 6 ns a row."""
-    picked: Rows = rows.view(_OPAQUE)[which].view(rows.dtype)
+    picked: Rows = rows.view(PLAIN)[which].view(rows.dtype)
     return picked
 
 
 def concat_rows(parts: Sequence[Rows], dtype: np.dtype[Any]) -> Rows:
     """All rows of all parts under one of hftlab's dtypes; at least one part. About 15 ns a row."""
-    return np.concatenate([part.view(_OPAQUE) for part in parts]).view(dtype)
+    return np.concatenate([part.view(PLAIN) for part in parts]).view(dtype)
 
 
 def clear_padding(rows: Rows) -> None:
     """Zero, in place, the bytes that no field of a row's type names; rows are contiguous. About 5 ns a row."""
     if not len(rows):
         return
-    words = rows.view(_OPAQUE).view(np.int64).reshape(len(rows), -1)
+    words = rows.view(PLAIN).view(np.int64).reshape(len(rows), -1)
     types = rows["type"]
     if (types == types[0]).all():
         used = USED_BITS.get(int(types[0]))
