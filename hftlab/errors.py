@@ -23,6 +23,7 @@
     │   ├── FolderDamaged                  the server refuses its own files; says what to do
     │   ├── ServerRefused                  out of memory, disk full, read-only
     │   ├── UnknownSession (LookupError)   no session of that name; lists those that are there
+    │   ├── UnknownEvent (LookupError)     no event with that id in its session
     │   ├── SessionExists                  the name is taken
     │   ├── AppendConflict                 a gap in a writer's counter: something was lost on the way
     │   └── WriterFenced                   another writer took over under the same name
@@ -125,6 +126,10 @@ class ServerRefused(StreamError):
 
 class UnknownSession(StreamError, LookupError):
     """No session has that name; the message lists those that exist."""
+
+
+class UnknownEvent(StreamError, LookupError):
+    """The session has no event with that id."""
 
 
 class SessionExists(StreamError):

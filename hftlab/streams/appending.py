@@ -1,0 +1,310 @@
+"""The way of an append: chunks in flight on one ordered connection, made in a thread beside it, exactly once each.
+
+Every chunk says which of the writer's rows it holds, and the server knows how many it has (``scripts.APPEND``), so
+whatever fails, the way on is the same: a new connection, ask the server how far the writer got, cut the rest anew. A
+call that was still under way on the old connection is then a duplicate (its rows are there), out of date (its token
+is), or the same rows once more; never a second copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+from hftlab.errors import AppendConflict, ServerRefused, UnknownSession, WriterFenced
+from hftlab.events import EventBatch
+from hftlab.streams.connections import Connections, Link
+from hftlab.streams.cutting import Chunk, Format, RowSource, chunks, inspect
+from hftlab.streams.keys import SessionKeys
+from hftlab.streams.refusals import FAILURES, Verdict, judge
+from hftlab.streams.scripts import APPEND, SYNCHRONISE, Status
+
+KEYED = "-"
+"""The token of a writer that is known by its content: nobody can take over from it, all write the same."""
+
+# Rows that are encoded where they are: a thread's round trip costs as much as some hundred rows.
+_INLINE_ROWS = 256
+# Rows that one visit to the thread encodes: about 1 ms of work, against 0.1 ms for the visit.
+_VISIT_ROWS = 4_096
+
+
+class Record(NamedTuple):
+    """What the server knows of a writer: rows in all, and of its current batch the row at which that starts, the log
+    sequences of its first and last row, its entries and their bytes."""
+
+    rows: int
+    start: int
+    first: int
+    last: int
+    entries: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who writes: the field in the writers hash, the fencing token, the digest of the content (or ``-``)."""
+
+    field: str
+    token: str = KEYED
+    digest: str = "-"
+
+
+class Pipeline:
+    """What all appends of a manager share: connections, the thread that encodes, the settings."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        encoder: Callable[[], Executor],
+        now_ns: Callable[[], int],
+        *,
+        frame_rows: int,
+        in_flight: int,
+    ) -> None:
+        self.connections = connections
+        self.encoder = encoder
+        self.now_ns = now_ns
+        self.frame_rows = frame_rows
+        self.in_flight = in_flight
+
+    async def inspect(self, batch: EventBatch) -> str:
+        """The digest of a batch's content; raises ValidationError for rows that can't be stored. About 60 ns a row."""
+        if len(batch) <= _INLINE_ROWS:
+            return inspect(batch)
+        return await asyncio.get_running_loop().run_in_executor(self.encoder(), inspect, batch)
+
+
+class Appending:
+    """One source of rows on its way into one session.
+
+    ``renew`` gives the identity to go on with on a new connection (None: the one that it has). ``offset`` is what the
+    writer had written before; ``on_progress`` is told how many of the source's rows are there.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: SessionKeys,
+        session: str,
+        source: RowSource,
+        identity: Identity,
+        *,
+        offset: int = 0,
+        form: Format = "frames",
+        renew: Callable[[], Identity] | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._session = session
+        self._source = source
+        self._offset = offset
+        self._form = form
+        self._renew = renew
+        self._on_progress = on_progress
+        self.identity = identity
+        self.record: Record | None = None
+        self.found: int | None = None
+        """How many rows the server had when it was first asked; None: it was not asked."""
+        self._progress = 0
+        self._named: set[str] = set()
+
+    @property
+    def end(self) -> int:
+        """How many rows the writer has written when this is done."""
+        return self._offset + self._source.rows
+
+    async def run(self, record: Record | None = None) -> Record:
+        """Append what is missing. ``record``: what the server is known to know, else it is asked.
+
+        Raises StreamErrors. Cancelling leaves some first part of the rows written; running again goes on there.
+        """
+        connections = self._pipeline.connections
+        backoff = connections.backoff()
+        self.record = record
+        while True:
+            before = self._progress
+            try:
+                async with connections.link() as link:
+                    if self.record is None:
+                        await self._synchronise(link)
+                    if await self._stream(link):
+                        assert self.record is not None
+                        return self.record
+                verdict = Verdict(AppendConflict(self._restless), True, "its progress changed")
+            except FAILURES as error:
+                verdict = judge(error, connections.address)
+            if self._progress > before:
+                backoff.progressed(asyncio.get_running_loop().time())
+            self.record = None
+            connections.counters.reconnects += 1
+            await connections.pause(backoff, verdict)
+
+    async def _synchronise(self, link: Link) -> None:
+        """Learn how far the server got; a named writer fences its own calls that an older connection still carries."""
+        mode = "read"
+        if self._renew is not None:
+            mode, self.identity = "renew", self._renew()
+        identity = self.identity
+        await link.send("SCRIPT", "LOAD", APPEND.text)
+        await link.send(
+            "EVAL", SYNCHRONISE.text, 2, self._keys.meta, self._keys.writers, identity.field, mode, identity.token,
+            identity.digest,
+        )  # fmt: skip
+        await link.receive()
+        status, record = read_record(await link.receive())
+        self._raise_for(status, record)
+        if record.rows < self._offset:
+            raise AppendConflict(
+                f"the server has {record.rows:,} rows of the writer {self._shown}, and had acknowledged "
+                f"{self._offset:,}: it lost rows of earlier batches (a crash with appendfsync everysec, a restored "
+                "backup). Append these again, and go on with a new writer"
+            )
+        self.found = record.rows if self.found is None else self.found
+        self._named.clear()
+        self._progress, self.record = record.rows, record
+
+    async def _stream(self, link: Link) -> bool:
+        """Send and settle all chunks from the record on; False where the server must be asked again how far it got."""
+        assert self.record is not None
+        position = max(self.record.rows, self._offset)
+        ahead = _Ahead(self._pipeline, self._chunks(position), self.end - position)
+        waiting: deque[Chunk] = deque()
+        try:
+            while True:
+                while len(waiting) < self._pipeline.in_flight:
+                    chunk = await ahead.next()
+                    if chunk is None:
+                        break
+                    await self._send(link, chunk)
+                    waiting.append(chunk)
+                if not waiting:
+                    return True
+                if not await self._settle(link, waiting.popleft()):
+                    return False
+        finally:
+            ahead.close()
+
+    def _chunks(self, position: int) -> Iterator[Chunk]:
+        return chunks(
+            self._source,
+            position - self._offset,
+            self._offset,
+            frame_rows=self._pipeline.frame_rows,
+            form=self._form,
+            now_ns=self._pipeline.now_ns,
+        )
+
+    async def _send(self, link: Link, chunk: Chunk) -> None:
+        keys, identity = self._keys, self.identity
+        named = chunk.symbols - self._named
+        self._named |= named
+        await link.send(
+            "EVALSHA", APPEND.sha, 7, keys.meta, keys.symbols, keys.writers, *keys.streams.values(), identity.field,
+            identity.token, identity.digest, self._offset, chunk.start, *chunk.arguments(named),
+        )  # fmt: skip
+
+    async def _settle(self, link: Link, chunk: Chunk) -> bool:
+        try:
+            status, record = read_record(await link.receive())
+        except NoScriptError:
+            # The server was restarted, or somebody flushed its scripts.
+            return False
+        if status in (Status.GAP, Status.OVERLAP):
+            return False
+        self._raise_for(status, record)
+        counters = self._pipeline.connections.counters
+        if status is Status.APPLIED:
+            known = self.record
+            fresh = known is None or known.start != record.start or not known.entries
+            counters.events_appended += chunk.rows
+            counters.entries_appended += chunk.part_count
+            counters.bytes_appended += record.stored_bytes - (0 if fresh or known is None else known.stored_bytes)
+        else:
+            counters.answered_twice += 1
+        self._progress, self.record = record.rows, record
+        if self._on_progress is not None:
+            self._on_progress(record.rows - self._offset)
+        return True
+
+    def _raise_for(self, status: Status, record: Record) -> None:
+        if status is Status.GONE:
+            raise UnknownSession(
+                f"the session {self._session!r} (number {self._keys.number}) does not exist any more: somebody "
+                "deleted it; append again to make a new one"
+            )
+        if status is Status.FENCED:
+            raise WriterFenced(
+                f"another writer took over as {self._shown} in the session {self._session!r}; this one may not write "
+                "any more. Make a writer under another name, or take over in turn: await manager.writer(session, name)"
+            )
+        if status is Status.CONFLICT:
+            raise AppendConflict(
+                f"the key {self._shown} in the session {self._session!r} was used for a batch of other content "
+                f"({record.rows:,} rows of it are there); give this batch another key, or none"
+            )
+        if status is Status.FULL:
+            raise ServerRefused(f"the session {self._session!r} has given out all its log sequences; begin another one")
+
+    @property
+    def _restless(self) -> str:
+        return (
+            f"the progress of the writer {self._shown} in the session {self._session!r} changed under it again and "
+            "again: another process appends under the same name or key; append from one of them, or use other names"
+        )
+
+    @property
+    def _shown(self) -> str:
+        return repr(self.identity.field.partition(":")[2])
+
+
+class _Ahead:
+    """Encodes chunks ahead of the socket in the pipeline's thread; one visit is always under way."""
+
+    def __init__(self, pipeline: Pipeline, source: Iterator[Chunk], rows: int) -> None:
+        self._source = source
+        self._pipeline = pipeline
+        self._ready: deque[Chunk] = deque()
+        self._visit: asyncio.Future[list[Chunk]] | None = None
+        self._count = max(1, _VISIT_ROWS // pipeline.frame_rows)
+        self._inline = rows <= _INLINE_ROWS
+        if not self._inline:
+            self._start()
+
+    async def next(self) -> Chunk | None:
+        """The next chunk, None at the end."""
+        if self._inline:
+            return next(self._source, None)
+        if not self._ready and self._visit is not None:
+            made = await self._visit
+            self._visit = None
+            if made:
+                self._ready.extend(made)
+                self._start()
+        return self._ready.popleft() if self._ready else None
+
+    def close(self) -> None:
+        """Forget what is under way. The thread ends its visit by itself; nobody else touches the source any more."""
+        if self._visit is not None:
+            self._visit.cancel()
+            self._visit = None
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._visit = loop.run_in_executor(self._pipeline.encoder(), _take, self._source, self._count)
+
+
+def _take(source: Iterator[Chunk], count: int) -> list[Chunk]:
+    return list(islice(source, count))
+
+
+def read_record(reply: Any) -> tuple[Status, Record]:
+    """A reply of ``APPEND`` or ``SYNCHRONISE``."""
+    return Status(reply[0]), Record(*reply[1:])

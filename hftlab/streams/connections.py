@@ -1,0 +1,226 @@
+"""Connections to the server: redis-py's pool and protocol, hftlab's own retries, deadlines and errors.
+
+redis-py's retry is off everywhere: it repeats a write whose reply was lost. Here, ``call`` repeats only what may be
+repeated; appends have their own way (``appending``).
+
+``socket_timeout`` is off as well, and the deadlines are ours (``asyncio.timeout``): with it, redis-py wraps every
+write into ``asyncio.wait_for``, which on Python 3.11 loses cancellations, and a blocking read would need another
+value than the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ResponseError
+
+from hftlab.errors import StreamError
+from hftlab.streams.address import Address
+from hftlab.streams.backoff import Backoff, BackoffPolicy
+from hftlab.streams.counters import Counters
+from hftlab.streams.refusals import FAILURES, Verdict, judge
+from hftlab.streams.scripts import Script
+
+Command = Sequence[Any]
+Reply = Any
+
+# How much a reply may pile up in asyncio's buffer before it stops the socket: a page of frames is about 500 kB, and
+# with asyncio's 64 KiB it takes eight times as many turns of the loop.
+_READ_BYTES = 1 << 19
+
+
+class _UnixConnection(UnixDomainSocketConnection):
+    """redis-py's own one authenticates twice, and wraps a wrong password so that the socket stays open."""
+
+    async def _connect(self) -> None:
+        self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=_READ_BYTES)
+
+
+_CLASSES = {"redis": Connection, "rediss": SSLConnection, "unix": _UnixConnection}
+
+
+class Link:
+    """One connection while it is borrowed: commands and their replies in order, as many under way as the user likes."""
+
+    __slots__ = ("_connection", "pending", "reply_s")
+
+    def __init__(self, connection: Any, reply_s: float) -> None:
+        self._connection = connection
+        self.pending = 0
+        self.reply_s = reply_s
+
+    async def send(self, *command: Any) -> None:
+        """Write one command; waits only while the socket's buffer is full."""
+        self.pending += 1
+        await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
+
+    async def receive(self, timeout_s: float | None = None) -> Reply:
+        """The next reply, raw. Raises what redis-py raises, TimeoutError after ``timeout_s`` (else ``reply_s``)."""
+        async with asyncio.timeout(self.reply_s if timeout_s is None else timeout_s):
+            try:
+                reply = await self._connection.read_response()
+            except ResponseError:
+                self.pending -= 1
+                raise
+        self.pending -= 1
+        return reply
+
+    async def ask(self, *command: Any, timeout_s: float | None = None) -> Reply:
+        """Send one command and wait for its reply."""
+        await self.send(*command)
+        return await self.receive(timeout_s)
+
+    async def drop(self) -> None:
+        """Close the connection; it is made anew when it is next borrowed. Replies still under way are lost."""
+        self.pending = 0
+        await self._connection.disconnect(nowait=True)
+
+
+class Connections:
+    """A pool of connections on one event loop. ``call`` is for commands that may be repeated."""
+
+    def __init__(
+        self, address: Address, policy: BackoffPolicy, counters: Counters, *, size: int, seed: int | None
+    ) -> None:
+        self.address = address
+        self.policy = policy
+        self.counters = counters
+        self._size = size
+        self._random = random.Random(seed)
+        self._pool: BlockingConnectionPool | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def open(self) -> None:
+        """Bind to the running loop; connects to nothing yet. Again after ``close``: begins anew."""
+        self._closed = False
+        self._ready()
+
+    async def close(self) -> None:
+        """Close every connection, borrowed ones too."""
+        self._closed = True
+        pool, self._pool = self._pool, None
+        if pool is not None and self._loop is asyncio.get_running_loop():
+            await pool.disconnect()
+
+    def backoff(self) -> Backoff:
+        """The tries of one operation, beginning now."""
+        return Backoff(self.policy, self._random, asyncio.get_running_loop().time())
+
+    async def pause(self, backoff: Backoff, verdict: Verdict) -> None:
+        """Wait for the next try, or raise what the failure means: at once where trying again can't help."""
+        if self._closed:
+            raise StreamError(_CLOSED)
+        delay_s = backoff.failed(asyncio.get_running_loop().time()) if verdict.retry else None
+        if delay_s is None:
+            if backoff.attempts > 1:
+                verdict.error.add_note(
+                    f"tried {backoff.attempts} times within {self.policy.deadline_s:g} s without progress"
+                )
+            raise verdict.error
+        self.counters.retries += 1
+        await asyncio.sleep(delay_s)
+
+    @asynccontextmanager
+    async def link(self) -> AsyncIterator[Link]:
+        """Borrow a connection. It is closed where its user leaves replies unread, or leaves with an error."""
+        pool = self._ready()
+        # Half the deadline for one silence, so that a server that hangs is tried at least twice.
+        reply_s = self.policy.deadline_s / 2
+        connection = await _connected(pool, reply_s)
+        link = Link(connection, reply_s)
+        try:
+            yield link
+        except ResponseError:
+            if link.pending:
+                await link.drop()
+            raise
+        except BaseException:
+            await link.drop()
+            raise
+        else:
+            if link.pending:
+                await link.drop()
+        finally:
+            await pool.release(connection)
+
+    async def call(self, *command: Any, timeout_s: float | None = None) -> Reply:
+        """The reply to one command that may be repeated. Raises a StreamError after the deadline at the latest."""
+        return (await self.call_many((command,), timeout_s=timeout_s))[0]
+
+    async def call_many(self, commands: Sequence[Command], *, timeout_s: float | None = None) -> list[Reply]:
+        """The replies to commands that may be repeated, all sent at once; one round trip."""
+        if not commands:
+            return []
+        backoff = self.backoff()
+        while True:
+            try:
+                return await self._attempt(commands, timeout_s)
+            except FAILURES as error:
+                verdict = judge(error, self.address)
+            # Outside of the except block: the error that is raised has no context, and so no frames of redis-py.
+            await self.pause(backoff, verdict)
+
+    async def run(self, script: Script, keys: Sequence[str], *arguments: Any) -> Reply:
+        """The reply of a script that may be repeated; loads it where the server does not know it."""
+        backoff = self.backoff()
+        while True:
+            try:
+                async with self.link() as link:
+                    try:
+                        return await link.ask("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                    except NoScriptError:
+                        return await link.ask("EVAL", script.text, len(keys), *keys, *arguments)
+            except FAILURES as error:
+                verdict = judge(error, self.address)
+            await self.pause(backoff, verdict)
+
+    async def _attempt(self, commands: Sequence[Command], timeout_s: float | None) -> list[Reply]:
+        async with self.link() as link:
+            for command in commands:
+                await link.send(*command)
+            return [await link.receive(timeout_s) for _ in commands]
+
+    def _ready(self) -> BlockingConnectionPool:
+        if self._closed:
+            raise StreamError(_CLOSED)
+        loop = asyncio.get_running_loop()
+        if self._pool is None:
+            self._loop = loop
+            self._pool = BlockingConnectionPool(
+                max_connections=self._size,
+                timeout=None,
+                connection_class=_CLASSES[self.address.scheme],
+                credential_provider=self.address.credentials,
+                socket_timeout=None,
+                socket_read_size=_READ_BYTES,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+                **self.address.connection,
+            )
+        elif self._loop is not loop:
+            raise StreamError(
+                "this manager was opened on another event loop, and its connections belong there; call it from that "
+                "loop (loop.call_soon_threadsafe), or make a manager here"
+            )
+        return self._pool
+
+
+_CLOSED = "the streams are closed; open them again with: await manager.open()"
+
+
+async def _connected(pool: BlockingConnectionPool, timeout_s: float) -> Any:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await pool.get_connection()  # type: ignore[no-untyped-call]
+    except BaseException as error:
+        # The frames below hold the arguments of AUTH, which a traceback with local variables would show.
+        raise error.with_traceback(None) from None
