@@ -15,11 +15,13 @@ from hftlab.bus import EventBus
 from hftlab.bus.bus import DEFAULT_CAPACITY
 from hftlab.clock import Clock
 from hftlab.errors import NotStarted, ValidationError
+from hftlab.events.frames import DEFAULT_ROWS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
 from hftlab.replay import Replay, Selection
 from hftlab.replay.replay import DEFAULT_PREFETCH
 from hftlab.streams import EmbeddedServer, RedisStreamManager
+from hftlab.streams.address import read_address
 from hftlab.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ class Lab:
 
     ``url`` is a Redis or Valkey server of yours (``redis://``, ``rediss://`` or ``unix://``; the environment variable
     HFTLAB_URL where it is None). Without either, ``start`` starts an embedded server whose data lie in ``directory``.
-    ``session`` names what is recorded without another name; by default, the UTC time of the start. ``capacity`` is
-    the rows that the bus queues, for each type of event.
+    ``session`` names what is recorded without another name; by default, the UTC time of the start. ``frame_rows`` is
+    how many rows one entry of a stream holds, ``capacity`` how many the bus queues of each type of event.
 
     ``await lab.start()`` and ``await lab.close()`` may stand in different cells and be run again; in a script, write
     ``async with hl.Lab() as lab``.
@@ -49,17 +51,20 @@ class Lab:
         directory: str | os.PathLike[str] = ".hftlab",
         *,
         session: str | None = None,
+        frame_rows: int = DEFAULT_ROWS,
         capacity: int | dict[EventType, int] = DEFAULT_CAPACITY,
     ) -> None:
-        if url is not None and "://" not in url:
-            raise ValidationError(
-                "url is a server's address, such as redis://localhost:6379, rediss://… or unix:///path; for a folder "
-                f"write Lab(directory={'…'!r})"
-            )
+        url = url or os.environ.get("HFTLAB_URL") or ""
+        address = read_address(url) if url else None
+        # No frame of ours keeps the URL: a traceback with local variables would show its password.
+        url = ""
+        if isinstance(address, ValidationError):
+            raise address
         self.directory = Path(directory)
         self.bus = EventBus(capacity=capacity)
-        self._url = url or os.environ.get("HFTLAB_URL") or None
+        self._address = address
         self._session = session
+        self._frame_rows = frame_rows
         self._server: EmbeddedServer | None = None
         self._streams: RedisStreamManager | None = None
         self._supervisor = Supervisor("lab")
@@ -77,13 +82,13 @@ class Lab:
             if self._supervisor.running:
                 return self
             session = self._session or f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S}"
-            url = self._url
+            address = self._address
             try:
-                if url is None:
+                if address is None:
                     self._server = EmbeddedServer(self.directory)
                     await self._server.start()
-                    url = self._server.url
-                streams = RedisStreamManager(url, session=session)
+                    address = self._server.address
+                streams = RedisStreamManager(address, session=session, frame_rows=self._frame_rows)
                 self._streams = streams
                 await streams.open()
             except BaseException:
@@ -170,7 +175,7 @@ class Lab:
     # -- looked at ------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        where = "your server" if self._url is not None else str(self.directory)
+        where = str(self.directory if self._address is None else self._address)
         failure = self._supervisor.failure
         if failure is not None:
             return f"Lab({where}: FAILED, {type(failure).__name__}: {failure}; await lab.close(), then start it again)"
@@ -189,6 +194,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(main)
-    main.close()
-    raise NotStarted("a loop is running here, as in every notebook: write `await main()` instead of `hl.run(main())`")
+        pass
+    else:
+        main.close()
+        raise NotStarted("a loop is running here, as in every notebook: write `await main()`, not `hl.run(main())`")
+    return asyncio.run(main)

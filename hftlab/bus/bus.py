@@ -21,6 +21,7 @@ from hftlab.errors import BusBusy, BusClosed, BusFull
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType, Flags, Rows
+from hftlab.events.rowbytes import copy_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 
@@ -212,7 +213,7 @@ class EventBus:
         unstamped = records["received"] == 0
         if not unstamped.any():
             return records
-        records = records.copy()
+        records = copy_rows(np.ascontiguousarray(records))
         records["received"][unstamped] = self.clock.now_ns()
         untimed = records["timestamp"] == 0
         records["timestamp"][untimed] = records["received"][untimed]

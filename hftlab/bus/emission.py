@@ -16,6 +16,7 @@ from hftlab.errors import CascadeError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.packing import pack_event
 from hftlab.events.records import DTYPES, MAX_LOG_SEQUENCE, RUN_BIT, Flags, Rows
+from hftlab.events.rowbytes import copy_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import ROW_CLASSES, Event
 
@@ -111,7 +112,7 @@ class EmissionBuffer:
         self._admit(len(batch))
         now_ns = clock.now_ns()
         for run in batch.using(self._symbols, self._sources).runs():
-            rows = run.records.copy()
+            rows = copy_rows(run.records)
             for field in ("timestamp", "received"):
                 rows[field][rows[field] == 0] = now_ns
             rows["cause"][rows["cause"] == 0] = cause

@@ -13,6 +13,7 @@ from hftlab.bus.chunk import Part
 from hftlab.bus.subscriptions import Subscription
 from hftlab.errors import ValidationError
 from hftlab.events.records import DTYPES, RECORD, EventType, Rows, of_type
+from hftlab.events.rowbytes import concat_rows
 from hftlab.ring import Ring
 
 # A turn of this many rows is a chunk of its own; shorter ones are gathered, because a chunk costs 20 µs.
@@ -46,7 +47,7 @@ class Window:
 
     def take(self) -> Rows:
         """All rows since the last time, read-only: a view of the ring where they lie in one piece, else a copy."""
-        rows = self._pieces[0] if len(self._pieces) == 1 else np.concatenate(self._pieces)
+        rows = self._pieces[0] if len(self._pieces) == 1 else concat_rows(self._pieces, self._pieces[0].dtype)
         self.clear()
         rows.flags.writeable = False
         return rows

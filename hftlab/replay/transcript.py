@@ -7,6 +7,7 @@ import numpy as np
 from hftlab.events.batch import EventBatch
 from hftlab.events.digest import RowDigest
 from hftlab.events.records import RECORD, EventType, Flags, Rows
+from hftlab.events.rowbytes import PLAIN, concat_rows, copy_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 
 _STAGED_ROWS = 4_096
@@ -19,7 +20,7 @@ class Transcript:
         self._symbols, self._sources, self._session_number = symbols, sources, session_number
         self._digest = RowDigest()
         # Rows are staged, so that a hash over few rows at a time (a replay that emits a lot) costs no more.
-        self._staged = np.empty(_STAGED_ROWS, RECORD)
+        self._staged = np.empty(_STAGED_ROWS, PLAIN)
         self._count = 0
         self._kept: list[Rows] | None = None
         self.counts = dict.fromkeys(EventType, 0)
@@ -30,17 +31,16 @@ class Transcript:
         begin = 0
         while begin < len(rows):
             taken = min(len(rows) - begin, _STAGED_ROWS - self._count)
-            piece = rows[begin : begin + taken]
-            self._staged[self._count : self._count + taken] = piece.view(RECORD)
+            self._staged[self._count : self._count + taken] = rows[begin : begin + taken].view(PLAIN)
             self._count += taken
             begin += taken
             if self._count == _STAGED_ROWS:
                 self._hash()
         if self._kept is not None:
-            self._kept.append(rows.view(RECORD).copy())
+            self._kept.append(copy_rows(rows))
 
     def _hash(self) -> None:
-        self._digest.update(EventBatch(self._staged[: self._count], self._symbols, self._sources))
+        self._digest.update(EventBatch(self._staged[: self._count].view(RECORD), self._symbols, self._sources))
         self._count = 0
 
     @property
@@ -56,7 +56,7 @@ class Transcript:
     def take(self) -> EventBatch:
         """The rows kept since ``keep``, recorded and emitted, in the order of their dispatch."""
         kept, self._kept = self._kept or [], None
-        rows = np.concatenate(kept) if kept else np.zeros(0, RECORD)
+        rows = concat_rows(kept, RECORD) if kept else np.zeros(0, RECORD)
         types = np.unique(rows["type"])
         if len(types) == 1:
             batch = EventBatch(rows, self._symbols, self._sources, session_number=self._session_number)
