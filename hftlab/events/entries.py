@@ -15,13 +15,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from hftlab.errors import CodecError, ValidationError
 from hftlab.events.batch import as_event_type
 from hftlab.events.records import EventType
 from hftlab.events.tables import Source
-from hftlab.events.types import EVENT_CLASSES, Event
+from hftlab.events.types import DEFAULTS, EVENT_CLASSES, Event
 
 MAX_FIELDS = 64
 # A source takes up to 1,027 bytes.
@@ -35,7 +33,7 @@ _FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|
 def encode_entry(event: Event) -> dict[str, str]:
     """The named fields of one event: ``type`` first, then every field that differs from its default."""
     entry = {"type": event.event_type.topic}
-    for name, default in _DEFAULTS[event.event_type].items():
+    for name, default in DEFAULTS[event.event_type].items():
         value = getattr(event, name)
         if value != value or (value == default and repr(value) == repr(default)):  # -0.0 equals 0.0, and is another
             continue
@@ -93,17 +91,9 @@ def _value(name: str, hint: str, text: str) -> Any:
     return text
 
 
-_DEFAULTS: dict[EventType, dict[str, Any]] = {
-    event_type: {field.name: field.default for field in msgspec.structs.fields(cls)}
-    for event_type, cls in EVENT_CLASSES.items()
-}
-
-
 def _hint(event_type: EventType, name: str) -> str:
     annotation = EVENT_CLASSES[event_type].__annotations__.get(name) or Event.__annotations__[name]
     return {"int": "int", "Flags": "int", "float": "float", "Source": "source"}.get(annotation, "text")
 
 
-_HINTS = {
-    event_type: {name: _hint(event_type, name) for name in defaults} for event_type, defaults in _DEFAULTS.items()
-}
+_HINTS = {event_type: {name: _hint(event_type, name) for name in defaults} for event_type, defaults in DEFAULTS.items()}

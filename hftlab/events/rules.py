@@ -77,6 +77,7 @@ def _needs(field: str, kinds: tuple[Kind, ...]) -> Rule:
 _HEADER_RULES = (
     _within("timestamp", 0, MAX_TIME_NS, ": ns since 1970 UTC, 0 where it is yet to be stamped"),
     _within("received", 0, MAX_TIME_NS, ": ns since 1970 UTC, 0 where it is yet to be stamped"),
+    _within("cause", 0, MAX_TIME_NS, ": an event_id, 0 where there is none"),
     _within("sequence", -1, MAX_TIME_NS, ", -1 where the source has no numbers"),
     _within("span", 1, _U32, ": how many numbers the message covers"),
     Rule(

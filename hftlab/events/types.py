@@ -36,7 +36,7 @@ _NAN = float("nan")
 _INT64_MAX = (1 << 63) - 1
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What every event has; make one of the four concrete types. All fields are keywords.
 
     ``event_id`` is given when the event is recorded (0 until then; see ``records.event_id``), ``timestamp`` and
@@ -99,6 +99,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, repr_omit_defau
     def topic(self) -> str:
         """What the event is routed by: its type's word and its symbol, as in ``market.BTCUSDT``."""
         return f"{self.event_type.topic}.{self.symbol}"
+
+    def __repr__(self) -> str:
+        # What has its default is left out, as in a call. msgspec's own repr would show a NaN that came out of a row.
+        defaults = DEFAULTS[self.event_type]
+        shown = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        told = [f"{name}={value!r}" for name, value in shown if value == value and value != defaults.get(name)]
+        return f"{type(self).__name__}({', '.join(told)})"
 
     def __eq__(self, other: object) -> bool:
         # NaN means "not sent": two events that both lack a field are equal in it.
@@ -175,6 +182,13 @@ class SignalEvent(Event, frozen=True, kw_only=True, eq=False):
 EVENT_CLASSES: dict[EventType, type[Event]] = {
     cls.event_type: cls for cls in (MarketDataEvent, OrderEvent, FillEvent, SignalEvent)
 }
+
+
+DEFAULTS: dict[EventType, dict[str, Any]] = {
+    event_type: {field.name: field.default for field in msgspec.structs.fields(cls)}
+    for event_type, cls in EVENT_CLASSES.items()
+}
+"""For each type its fields in order, and their defaults: ``msgspec.NODEFAULT`` where a field has to be given."""
 
 
 def _to_float(field: str, value: Any) -> float:
@@ -259,6 +273,7 @@ def _row_class(cls: type[Event]) -> Any:
         "__post_init__": id,
         "__module__": cls.__module__,
         "__doc__": cls.__doc__,
+        "__repr__": Event.__repr__,
         "__eq__": Event.__eq__,
         "__hash__": Event.__hash__,
     }
