@@ -27,7 +27,7 @@ from hftlab.bus.failures import FailureLog
 from hftlab.bus.subscriptions import Subscription
 from hftlab.events import columns
 from hftlab.events.batch import EventBatch
-from hftlab.events.records import EventType, Rows
+from hftlab.events.records import RUN_BIT, EventType, Flags, Rows, event_id
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import ROW_CLASSES, Event
 
@@ -240,6 +240,15 @@ class Chunk:
         part, local = self._locate(position)
         rows = part.rows[local : local + 1]
         return EventBatch(rows, self._symbols, self._sources, session_number=part.session_number)[0]
+
+    def event_id_at(self, position: int) -> int:
+        """The id of the event at one position, at a fiftieth of the cost of the object (0: not recorded)."""
+        part, local = self._locate(position)
+        row = part.rows[local]
+        log_sequence = int(row["log_sequence"])
+        if row["flags"] & Flags.EMITTED:
+            return RUN_BIT | log_sequence
+        return event_id(part.session_number, log_sequence) if part.session_number else 0
 
     def rows_between(self, begin: int, end: int) -> list[tuple[EventType, Rows]]:
         """The rows at the positions ``begin … end - 1``, in total order, as views of runs of one type."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -26,7 +27,6 @@ from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType, Rows
 from hftlab.events.tables import SourceTable, SymbolTable
-from hftlab.events.types import Event
 
 CHUNK_ROWS = 1_024
 
@@ -71,6 +71,10 @@ class Delivery:
     def event_at(self, position: int) -> EventBatch:
         """What the handler was given: the batch."""
         return self.batch
+
+    def event_id_at(self, position: int) -> int:
+        """The id of the batch's last event: what the handler returned is its doing at the earliest."""
+        return int(self.batch[-1:].event_ids[0])
 
     def settle(self, reached: Suspended | Any | BaseException) -> None:
         """Take what the handler returned, or what an async handler's coroutine came to."""
@@ -204,9 +208,8 @@ class Dispatcher:
         """Take what handlers returned as emissions, each with the event that its handler was given as its cause."""
         collected, unit.emitted = unit.emitted, []
         for position, subscription, result in collected:
-            given = unit.event_at(position)
-            last = given if isinstance(given, Event) else given[-1]
-            self.emissions.add(result, subscription, given, last.event_id, self.clock)
+            given = partial(unit.event_at, position)
+            self.emissions.add(result, subscription, given, unit.event_id_at(position), self.clock)
 
     def _begin_emitted_or_due(self) -> None:
         if len(self.emissions):

@@ -63,8 +63,18 @@ class EmissionBuffer:
         """The emission whose turn it is."""
         return self._waiting.popleft()
 
-    def add(self, result: Any, subscription: Subscription, given: Event | EventBatch, cause: int, clock: Clock) -> None:
-        """Take what a handler returned for ``given``. What is no event, or one too many, is that handler's failure."""
+    def add(
+        self,
+        result: Any,
+        subscription: Subscription,
+        given: Callable[[], Event | EventBatch],
+        cause: int,
+        clock: Clock,
+    ) -> None:
+        """Take what a handler returned for ``given()``, whose event id is ``cause``.
+
+        What is no event, or one too many, is that handler's failure.
+        """
         try:
             if isinstance(result, Event):
                 self._add_event(result, subscription, cause, clock)
@@ -78,7 +88,7 @@ class EmissionBuffer:
             else:
                 raise ValidationError(_WHAT.format(f"{result!r:.100}"))
         except Exception as error:  # a generator of the user's may raise anything; what it yielded before stays emitted
-            self._failures.record(subscription, given, error)
+            self._failures.record(subscription, given(), error)
 
     def _admit(self, count: int) -> None:
         if self._cascade + count > CASCADE_LIMIT:

@@ -67,6 +67,10 @@ class Single:
         """The event."""
         return self.event
 
+    def event_id_at(self, position: int) -> int:
+        """The event's id."""
+        return self.event.event_id
+
     def settle(self, reached: Suspended | Any | BaseException) -> None:
         """Take what an async handler's coroutine came to: it waits (again), failed, or returned."""
         assert self._current is not None
