@@ -53,7 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("files", nargs="+", metavar="FILE", help="captures, in the order of their time")
     record.add_argument("--format", required=True, help="their format, such as binance or csv")
     record.add_argument("--session", help="the session's name (the first file's)")
-    record.add_argument("--frame-rows", type=int, default=1_024, help="rows in one entry of a stream (1024)")
     record.add_argument(
         "--column", action="append", default=[], metavar="OURS=THEIRS", help="csv: as in volume=amount; may be repeated"
     )  # fmt: skip
@@ -84,11 +83,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="a Redis or Valkey server of yours (HFTLAB_URL; else an embedded one)")
     parser.add_argument("--directory", default=".hftlab", help="the embedded server's data (.hftlab)")
+    parser.add_argument("--frame-rows", type=int, default=1_024, help="rows in one entry of a stream (1024)")
 
 
 def _in_lab(parsed: argparse.Namespace, work: Callable[[Lab], Awaitable[int | None]]) -> int:
     async def body() -> int:
-        async with hftlab.Lab(parsed.url, parsed.directory) as lab:
+        async with hftlab.Lab(parsed.url, parsed.directory, frame_rows=parsed.frame_rows) as lab:
             return await work(lab) or 0
 
     return hftlab.run(body())
@@ -115,7 +115,7 @@ def _record(parsed: argparse.Namespace) -> int:
         begin = time.perf_counter()
         report = None
         for batch in hftlab.feeds.stream(parsed.files, parsed.format, **options):
-            result = await lab.streams.append(batch, session=session, frame_rows=parsed.frame_rows)
+            result = await lab.streams.append(batch, session=session)
             summary.observe(batch)
             rows += len(batch)
             duplicates += len(batch) if result.duplicate else 0
@@ -220,7 +220,7 @@ async def _demo_in(folder: str, parsed: argparse.Namespace) -> int:
 
         @lab.bus.on("market.*")
         def spread(symbol: str, bid: float, ask: float) -> hftlab.SignalEvent | None:
-            if not ask - bid > 4e-5 * bid:
+            if not ask - bid > 4e-4 * bid:
                 return None
             wide[symbol] += 1
             return hftlab.SignalEvent(symbol=symbol, signal_type="WIDE", strength=ask - bid, strategy_id="demo")
