@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from hftlab import feeds
 from hftlab.errors import FeedError
-from hftlab.events import FillEvent, Flags, Kind, MarketDataEvent, OrderEvent, OrderType, Side, Source
+from hftlab.events import EventBatch, FillEvent, Flags, Kind, MarketDataEvent, OrderEvent, OrderType, Side, Source
 
+START_NS = 1_723_161_255_030_314_667
 COINBASE = "questdb-coinbase-trades/btc_trades.csv.gz"
 HEADER = "symbol,side,price,amount,timestamp"
 GOOD = '"BTC-USD","sell",25741.02,0.02188038,"2023-09-05T16:00:01.281719Z"'
@@ -123,6 +124,28 @@ def test_both_times_give_latencies_and_those_ahead_are_flagged(tmp_path: Path) -
     lines = ("timestamp,received,price,volume", "10,12,1,2", "13,12,1,2")
     batch = read(tmp_path, *lines, symbol="A", unit="s")
     assert [bool(flags & Flags.AHEAD) for flags in batch.column("flags")] == [False, True]
+
+
+def test_a_table_that_a_batch_wrote_is_read_back_as_it_was(tmp_path: Path) -> None:
+    written = EventBatch.from_events(
+        [
+            MarketDataEvent(
+                symbol="BTC/USD",
+                kind=Kind.TRADE,
+                side=side,
+                price=0.1 + 0.2,
+                volume=2.0,
+                timestamp=START_NS + 1,
+                received=START_NS + 7,
+                sequence=3,
+                source=Source("coinbase", "matches", "BTC/USD", "plus-one"),
+            )
+            for side in Side
+        ]
+    )
+    path = tmp_path / "written.csv"
+    written.to_frame().to_csv(path, index=False)
+    assert feeds.read(path, format="csv") == written
 
 
 def test_an_empty_cell_is_a_value_that_was_not_sent(tmp_path: Path) -> None:
