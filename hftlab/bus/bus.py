@@ -217,7 +217,7 @@ class EventBus:
         records["received"][unstamped] = self.clock.now_ns()
         untimed = records["timestamp"] == 0
         records["timestamp"][untimed] = records["received"][untimed]
-        records["flags"][untimed] |= Flags.ARRIVAL_TIME
+        records["flags"][untimed] |= np.uint16(Flags.ARRIVAL_TIME)
         return records
 
     # -- working --------------------------------------------------------------------------------------------------
