@@ -55,6 +55,19 @@ async def test_a_session_is_recorded_listed_and_replayed(tmp_path: Path) -> None
         assert replay.delivered == 10
 
 
+async def test_a_step_returns_the_events_that_it_delivered_and_the_digest_follows(tmp_path: Path) -> None:
+    async with hl.Lab(directory=tmp_path / "data") as lab:
+        await lab.streams.append(trades(50), session="btc")
+        replay = lab.replay("btc")
+        before = set()
+        for step in range(5):
+            stepped = await replay.step(3)
+            assert stepped.column("price") == [100.0 + 3 * step + index for index in range(3)]
+            before.add(replay.digest)
+        assert len(before) == 5
+        assert replay.delivered == 15
+
+
 async def test_what_handlers_emit_is_replayed_the_same_in_steps_and_in_a_run(tmp_path: Path) -> None:
     async with hl.Lab(directory=tmp_path / "data") as lab:
         await lab.streams.append(trades(50), session="btc")

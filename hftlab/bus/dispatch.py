@@ -133,6 +133,9 @@ class Dispatcher:
                 break
             if time.perf_counter_ns() >= deadline_ns:
                 break
+        if self.observer is not None and self._chunk is not None:
+            # Whoever looks at a run between slices sees all that was dispatched so far.
+            self._show_up_to(self._chunk, self._chunk.done)
         return Work(self.handled - handled, self.emitted - emitted, self.idle, self.suspended is not None)
 
     @property
