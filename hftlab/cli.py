@@ -248,7 +248,7 @@ def _write(path: str, text: str) -> None:
 
 def _report(summary: SessionSummary, replay: Replay) -> str:
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in summary.lines())
-    figure = summary.figure().to_html(full_html=False, include_plotlyjs=True)
+    figure = summary.figure().to_html(full_html=False, include_plotlyjs=True, config={"displayModeBar": False})
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>hftlab: a replayed session</title>"
         "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}"

@@ -59,7 +59,7 @@ class SessionSummary:
             if event_type is EventType.MARKET_DATA:
                 self._add_market(batch.only(event_type))
             else:
-                self._count(event_type.topic, count)
+                self._count(f"{event_type.topic}s", count)
 
     def _count(self, what: str, count: int) -> None:
         if count:

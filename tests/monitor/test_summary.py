@@ -39,7 +39,7 @@ def test_counts_tell_kinds_types_and_snapshot_levels_apart() -> None:
             hl.SignalEvent(symbol="ETHUSDT", signal_type="X", received=START_NS),
         ])
     )  # fmt: skip
-    assert summary.counts == {"quotes": 1, "trades": 1, "book levels": 1, "snapshot levels": 1, "signal": 1}
+    assert summary.counts == {"quotes": 1, "trades": 1, "book levels": 1, "snapshot levels": 1, "signals": 1}
     assert summary.symbols == {"BTCUSDT": 4, "ETHUSDT": 1}
     assert summary.to_frame()["events"].sum() == summary.events == 5
 
