@@ -304,7 +304,7 @@ def _decoded_names(names: bytes) -> tuple[list[str], list[Source]]:
     try:
         symbols, sources = _names_decoder.decode(names)
         return [check_symbol(name) for name in symbols], [Source(*parts) for parts in sources]
-    except (msgspec.DecodeError, ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ValidationError) as error:
         raise CodecError(f"a frame's names can't be read: {error}") from None
 
 

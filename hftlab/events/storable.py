@@ -44,7 +44,8 @@ assert DTYPES[EventType.ORDER].fields["type"][1] * 8 == _TYPE_WORD * 64 + _TYPE_
 def to_words(rows: Rows) -> Words:
     """A column-wise copy of rows. About 12 ns a row."""
     contiguous = np.ascontiguousarray(rows.view(f"V{ROW_BYTES}"))
-    return np.ascontiguousarray(contiguous.view(np.int64).reshape(-1, WORDS).T)
+    # copy, not ascontiguousarray, which returns a single row as it is: it is contiguous either way.
+    return contiguous.view(np.int64).reshape(-1, WORDS).T.copy()
 
 
 def from_words(words: Words, event_type: EventType) -> Rows:
