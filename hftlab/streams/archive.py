@@ -78,8 +78,8 @@ class _Sink:
         expected = self._digest.rows
         if not np.array_equal(log, np.arange(expected, expected + len(log))):
             raise StreamError(
-                f"the session {self._info.name!r} has lost events: its log sequences have a hole between "
-                f"{expected} and {int(log[-1])} (entries were deleted or trimmed), and an export holds a session as a whole"
+                f"the session {self._info.name!r} has lost events: there is a hole between the log sequences "
+                f"{expected} and {int(log[-1])} (entries were deleted or trimmed), and an export holds a whole session"
             )
         self._digest.update(batch)
         for first in range(0, len(batch), DEFAULT_ROWS):
@@ -169,6 +169,13 @@ class ArchiveRows:
 
     def slices(self, start: int, frame_rows: int) -> Iterator[tuple[int, EventBatch]]:
         """(first row, up to ``frame_rows`` rows) from row ``start`` to the end, read as they are asked for."""
+        try:
+            yield from self._slices(start, frame_rows)
+        except OSError as error:
+            # Not as it is: who appends takes an OSError for the server's, and tries again.
+            raise CodecError(f"{self._archive.path} can't be read any more: {error.strerror or error}") from None
+
+    def _slices(self, start: int, frame_rows: int) -> Iterator[tuple[int, EventBatch]]:
         symbols, sources = SymbolTable(), SourceTable()
         expected = 0
         with self._archive.path.open("rb") as file:

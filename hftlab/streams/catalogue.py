@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hftlab.errors import SessionExists, UnknownSession
+from hftlab.errors import CodecError, ServerRefused, SessionExists, UnknownSession
 from hftlab.events.ports import SessionInfo
+from hftlab.events.records import MAX_SESSION_NUMBER
 from hftlab.streams.connections import Connections
 from hftlab.streams.keys import META_FIELDS, TYPE_ORDER, Keys, check_name
 from hftlab.streams.scripts import CREATE, DELETE, RENAME
@@ -33,12 +34,20 @@ class Catalogue:
         held = await self._connections.call("HGET", self._keys.sessions, check_name("a session's name", name))
         if held is not None:
             return int(held), False
-        # A number is lost where two make the same name at once, or a reply is: there are four million.
-        number = int(await self._connections.call("INCR", self._keys.numbers))
-        keys = self._keys.session(number)
         stamp = self._now_ns() if created_ns is None else created_ns
-        made = await self._connections.run(CREATE, (self._keys.sessions, keys.meta), name, number, stamp)
-        return int(made[0]), bool(made[1])
+        while True:
+            # A number is lost where two make the same name at once, or a reply is: there are four million.
+            number = int(await self._connections.call("INCR", self._keys.numbers))
+            if number > MAX_SESSION_NUMBER:
+                raise ServerRefused(
+                    f"the namespace {self._keys.namespace!r} has given out all of its {MAX_SESSION_NUMBER:,} session "
+                    "numbers: go on in another one (RedisStreamManager(…, namespace=…))"
+                )
+            keys = self._keys.session(number)
+            made = await self._connections.run(CREATE, (self._keys.sessions, keys.meta), name, number, stamp)
+            # 0: a session has that number already (the counter was lost, and started over).
+            if made[0]:
+                return int(made[0]), bool(made[1])
 
     async def info(self, name: str) -> SessionInfo:
         """What a session holds. Raises UnknownSession."""
@@ -98,11 +107,18 @@ class Catalogue:
 
 
 def session_info(meta: Mapping[str, bytes | None], symbols: list[bytes]) -> SessionInfo:
-    """A session's meta hash and symbols as what the other packages know."""
+    """A session's meta hash and symbols as what the other packages know. Raises CodecError for what is none."""
 
     def whole(field: str) -> int:
         return int(meta[field] or 0)
 
+    try:
+        return _session_info(meta, symbols, whole)
+    except ValueError:
+        raise CodecError(f"a session's meta hash is damaged, or is not hftlab's: {dict(meta)!r:.300}") from None
+
+
+def _session_info(meta: Mapping[str, bytes | None], symbols: list[bytes], whole: Callable[[str], int]) -> SessionInfo:
     return SessionInfo(
         name=(meta["name"] or b"").decode(),
         number=whole("number"),

@@ -12,11 +12,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hftlab.errors import ServerUnreachable
@@ -88,8 +87,14 @@ class ServerProcess:
             watchdog.wait()
 
 
-def launch(binary: Path, configuration: str, keep: Sequence[int]) -> ServerProcess:
-    """Start a server that reads ``configuration``; the descriptors ``keep`` stay open in it. Takes a few ms."""
+def launch(binary: Path, configuration: Callable[[], bytes], keep: Sequence[int]) -> ServerProcess:
+    """Start a server that reads ``configuration``; the descriptors ``keep`` stay open in it. Takes a few ms.
+
+    The configuration is asked for when it is written, so that its password is in no local variable. Raises
+    ServerUnreachable where the binary can't be run.
+    """
+    if not os.access(binary, os.X_OK):
+        raise ServerUnreachable(f"binary is a Redis-compatible server that can be run; {binary} is not")
     dies_by_itself = (
         sys.platform == "linux" and bool(sys.executable) and threading.current_thread() is threading.main_thread()
     )
@@ -112,7 +117,7 @@ def launch(binary: Path, configuration: str, keep: Sequence[int]) -> ServerProce
         watchdog.stdin.flush()
     assert process.stdin is not None
     try:
-        process.stdin.write(configuration.encode())
+        process.stdin.write(configuration())
         process.stdin.close()
     except BrokenPipeError:
         # It ended at once; whoever waits for it to be ready will find out why.
@@ -136,6 +141,3 @@ def quoted(value: str | os.PathLike[str]) -> str:
     raw = os.fsencode(value)
     plain = all(32 < byte < 127 and byte not in b"\"'\\#" for byte in raw)
     return raw.decode() if plain and raw else '"' + "".join(f"\\x{byte:02x}" for byte in raw) + '"'
-
-
-assert signal.SIGTERM

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
 import html
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,26 +11,26 @@ from types import TracebackType
 from typing import Self
 
 from hftlab.clock import Clock, SystemClock
-from hftlab.errors import AppendConflict, SessionExists, UnknownEvent, UnknownSession, ValidationError
+from hftlab.errors import UnknownEvent, ValidationError
 from hftlab.events import Event, EventBatch, SourceTable, SymbolTable
 from hftlab.events.ports import LogRange, SessionInfo
 from hftlab.events.records import split_event_id
 from hftlab.streams.address import Address, read_address
-from hftlab.streams.appending import Appending, Identity, Pipeline
-from hftlab.streams.archive import ArchiveRows, check_archive, write_archive
+from hftlab.streams.appending import Pipeline
+from hftlab.streams.archive import write_archive
 from hftlab.streams.backoff import BackoffPolicy
 from hftlab.streams.catalogue import Catalogue
 from hftlab.streams.connections import Connections
 from hftlab.streams.counters import Counters, StreamStatistics
-from hftlab.streams.cutting import FORMATS, BatchRows, Format, check_frame_rows
+from hftlab.streams.cutting import Format, check_frame_rows
 from hftlab.streams.durability import Durability, Fsync, read_durability, set_durability
-from hftlab.streams.keys import Keys, check_name
-from hftlab.streams.progress import AppendProgress
+from hftlab.streams.keys import Keys
 from hftlab.streams.ranges import Bound, Place, Types, log_range, read_place, wanted_types
 from hftlab.streams.reading import Reading
+from hftlab.streams.recording import Recording
 from hftlab.streams.stored import OnDamaged
 from hftlab.streams.tailing import Tail
-from hftlab.streams.writers import AppendResult, Writer, result
+from hftlab.streams.writers import AppendResult, Writer
 
 
 class RedisStreamManager:
@@ -88,12 +85,12 @@ class RedisStreamManager:
             in_flight=in_flight,
         )
         self._catalogue = Catalogue(self._connections, self._keys, self.clock.now_ns)
+        self._recording = Recording(
+            self._pipeline, self._catalogue, self._keys, self.clock.now_ns, session=session, progress=progress
+        )
         self._reading = Reading(self._connections, self._keys, self._decoder)
         self._on_damaged = on_damaged
-        self._progress = progress
         self._threads: dict[str, ThreadPoolExecutor] = {}
-        self._session = None if session is None else check_name("a session's name", session)
-        self._publishers: dict[str, Writer] = {}
         self._durability: Durability | None = None
         self._is_open = False
 
@@ -111,7 +108,7 @@ class RedisStreamManager:
     async def close(self) -> None:
         """Close all connections and end the threads. What is under way raises a StreamError. Again: does no harm."""
         self._is_open = False
-        self._publishers.clear()
+        self._recording.close()
         await self._connections.close()
         threads, self._threads = self._threads, {}
         for thread in threads.values():
@@ -130,10 +127,7 @@ class RedisStreamManager:
     @property
     def session_name(self) -> str:
         """The session that appends go into which name none: named when the manager was made, or made up now."""
-        if self._session is None:
-            moment = dt.datetime.fromtimestamp(self.clock.now_ns() / 1e9, dt.UTC)
-            self._session = f"session-{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        return self._session
+        return self._recording.session_name
 
     async def append(
         self, batch: EventBatch, session: str | None = None, *, key: str | None = None, format: Format = "frames"
@@ -155,55 +149,20 @@ class RedisStreamManager:
         key that was used for other content, and the other StreamErrors. Cancelling leaves a first part written.
         About 0.3 µs a row.
         """
-        self._check_batch(batch, format)
-        name = self.session_name if session is None else session
-        digest = await self._pipeline.inspect(batch)
-        number, _ = await self._catalogue.ensure(name)
-        if not len(batch):
-            return result(name, number, 0, None)
-        known_by = digest if key is None else check_name("a key", key)
-        identity = Identity(f"key:{known_by}", digest=digest)
-        with AppendProgress(len(batch), name, shown=self._progress) as progress:
-            appending = Appending(
-                self._pipeline, self._keys.session(number), name, BatchRows(batch), identity,
-                form=format, on_progress=progress.at,
-            )  # fmt: skip
-            record = await appending.run()
-        found = appending.found or 0
-        self._counters.appends += found < len(batch)
-        self._counters.duplicates += found >= len(batch)
-        self._counters.resumed += 0 < found < len(batch)
-        return result(name, number, len(batch), record, duplicate=found >= len(batch))
+        return await self._recording.append(batch, session, key, format)
 
     async def publish(
         self, events: Event | Iterable[Event] | EventBatch, session: str | None = None, *, format: Format = "frames"
     ) -> AppendResult:
         """Append one event, or a few, each time anew (unlike ``append``), and still never twice by a retry.
 
-        About 0.2 ms, a round trip; calls are done in order. For many events, make a batch and ``append`` it.
+        About 0.5 ms and a round trip; calls are done in order. For many events, make a batch and ``append`` it.
         """
-        batch = _as_batch(events)
-        self._check_batch(batch, format)
-        name = self.session_name if session is None else session
-        writer = self._publishers.get(name)
-        if writer is None:
-            # setdefault: another publish may have made one while this one waited.
-            writer = self._publishers.setdefault(name, await self.writer(name, f"publish-{secrets.token_hex(6)}"))
-        try:
-            return await writer.append(batch, format=format)
-        except UnknownSession:
-            # Deleted since: the next one is made as the first was.
-            self._publishers.pop(name, None)
-        writer = self._publishers.setdefault(name, await self.writer(name, f"publish-{secrets.token_hex(6)}"))
-        return await writer.append(batch, format=format)
+        return await self._recording.publish(events, session, format)
 
     async def writer(self, session: str, name: str) -> Writer:
         """Claim a named writer in a session (made if need be): whoever had the name may not write any more."""
-        check_name("a writer's name", name)
-        number, _ = await self._catalogue.ensure(session)
-        writer = Writer(self._pipeline, self._keys.session(number), session, name)
-        await writer.claim()
-        return writer
+        return await self._recording.writer(session, name)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
@@ -218,15 +177,13 @@ class RedisStreamManager:
     async def rename(self, old: str, new: str) -> SessionInfo:
         """Give a session another name; no data moves. Raises UnknownSession, SessionExists."""
         info = await self._catalogue.rename(old, new)
-        self._publishers.pop(old, None)
-        if self._session == old:
-            self._session = new
+        self._recording.forget(old, new)
         return info
 
     async def delete(self, name: str) -> None:
         """Delete a session with all its events. Raises UnknownSession."""
         await self._catalogue.delete(name)
-        self._publishers.pop(name, None)
+        self._recording.forget(name)
 
     async def export_session(self, name: str, path: str | os.PathLike[str]) -> Path:
         """Write a session into one file, which appears complete or not at all (an older one is replaced).
@@ -247,29 +204,7 @@ class RedisStreamManager:
         checked as a whole before anything is written. Raises CodecError, SchemaError, SessionExists where the name
         has other events.
         """
-        loop = asyncio.get_running_loop()
-        archive = await loop.run_in_executor(self._encoder(), check_archive, Path(path))
-        name = archive.info.name if name is None else name
-        number, made = await self._catalogue.ensure(name, archive.info.created_ns)
-        keys = self._keys.session(number)
-        identity = Identity(f"import:{archive.digest}", digest=archive.digest)
-        events, begun = await self._connections.call_many(
-            [("HGET", keys.meta, "events"), ("HEXISTS", keys.writers, identity.field)]
-        )
-        if not (made or begun or int(events or 0) == 0):
-            raise SessionExists(f"the session {name!r} has other events; import {archive.path} under another name")
-        if archive.info.events:
-            with AppendProgress(archive.info.events, name, shown=self._progress) as progress:
-                appending = Appending(
-                    self._pipeline, keys, name, ArchiveRows(archive, number), identity, on_progress=progress.at
-                )
-                record = await appending.run()
-            if (record.first, record.last) != (0, archive.info.events - 1):
-                raise AppendConflict(
-                    f"somebody else wrote into the session {name!r} while it was imported, so its log sequences differ "
-                    "from the file's; delete it and import again"
-                )
-        return await self._catalogue.by_number(number)
+        return await self._recording.import_session(Path(path), name)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -340,9 +275,8 @@ class RedisStreamManager:
         ``after`` is the event id to go on after (0: from the session's start); None means from now, which is when
         the first batch is asked for. Raises UnknownSession when there is none, or when it is deleted.
         """
-        after_log = None if after is None else -1 if after == 0 else split_event_id(after)[1]
         damaged = self._on_damaged if on_damaged is None else on_damaged
-        return Tail(self._reading, self._catalogue, session, wanted_types(types), after_log, damaged).batches()
+        return Tail(self._reading, self._catalogue, session, wanted_types(types), after, damaged).batches()
 
     # -- what it is like ----------------------------------------------------------------------------------------------
 
@@ -377,14 +311,6 @@ class RedisStreamManager:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _check_batch(self, batch: EventBatch, format: Format) -> None:
-        if not isinstance(batch, EventBatch):
-            raise ValidationError(
-                f"append takes an EventBatch (EventBatch.from_events, from_frame …); got {batch!r:.100}"
-            )
-        if format not in FORMATS:
-            raise ValidationError(f"format is one of {', '.join(FORMATS)}; got {format!r:.100}")
-
     async def _resolved(self, info: SessionInfo, bound: Bound) -> Bound:
         if bound.entry_id is None:
             return bound
@@ -401,13 +327,3 @@ class RedisStreamManager:
         if name not in self._threads:
             self._threads[name] = ThreadPoolExecutor(1, thread_name_prefix=f"hftlab-{name}")
         return self._threads[name]
-
-
-def _as_batch(events: Event | Iterable[Event] | EventBatch) -> EventBatch:
-    if isinstance(events, EventBatch):
-        return events
-    if isinstance(events, Event):
-        return EventBatch.from_events((events,))
-    if isinstance(events, Iterable):
-        return EventBatch.from_events(events)
-    raise ValidationError(f"publish takes an Event, several, or an EventBatch; got {events!r:.100}")

@@ -187,12 +187,11 @@ answered with the record; a chunk that starts later is refused (something before
 
 
 CREATE = Script("""
--- KEYS sessions meta; ARGV name number created_ns. Returns the number of that name, and 1 if it was made now.
+-- KEYS sessions meta; ARGV name number created_ns. Returns the number of that name (0: that number
+-- is taken), and 1 if it was made now.
 local taken = redis.call('HGET', KEYS[1], ARGV[1])
 if taken then return {tonumber(taken), 0} end
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  return redis.error_reply('HFTLAB session number ' .. ARGV[2] .. ' is taken')
-end
+if redis.call('EXISTS', KEYS[2]) == 1 then return {0, 0} end
 redis.call('HSET', KEYS[2], 'name', ARGV[1], 'number', ARGV[2], 'created_ns', ARGV[3], 'events', '0', 'last_ms', '0',
   'earliest_ns', '', 'latest_ns', '', 'backward_ms', '0', 'stored_bytes', '0', 'entries', '0',
   'market', '0', 'order', '0', 'fill', '0', 'signal', '0')

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from hftlab.errors import UnknownSession
+from hftlab.errors import UnknownSession, ValidationError
 from hftlab.events import EventBatch, EventType, SourceTable, SymbolTable
 from hftlab.events.merge import LogMerge
 from hftlab.events.ports import LogRange, SessionInfo
+from hftlab.events.records import split_event_id
 from hftlab.events.rules import MAX_TIME_NS
 from hftlab.streams.catalogue import Catalogue
 from hftlab.streams.keys import TYPE_ORDER
@@ -41,14 +42,14 @@ class Tail:
         catalogue: Catalogue,
         session: str,
         types: frozenset[EventType],
-        after_log: int | None,
+        after: int | None,
         on_damaged: OnDamaged,
     ) -> None:
         self._reading = reading
         self._catalogue = catalogue
         self._session = session
         self._types = types
-        self._after_log = after_log
+        self._after = after
         self._on_damaged = on_damaged
         self._symbols = SymbolTable()
         self._sources = SourceTable()
@@ -56,7 +57,7 @@ class Tail:
     async def batches(self) -> AsyncIterator[EventBatch]:
         """Batches in total order, each under the same growing tables. Raises UnknownSession when it is deleted."""
         info, position = await self._end(await self._catalogue.number(self._session))
-        log = info.events if self._after_log is None else self._after_log + 1
+        log = self._first_log(info)
         while True:
             if log < info.events:
                 async for batch in self._range(info, log):
@@ -67,6 +68,17 @@ class Tail:
                 yield batch
             # Too much came at once, or nothing for a while: see where the session stands.
             info, position = await self._end(info.number)
+
+    def _first_log(self, info: SessionInfo) -> int:
+        if not self._after:
+            return info.events if self._after is None else 0
+        number, log = split_event_id(self._after)
+        if number != info.number:
+            raise ValidationError(
+                f"after is an event id of the session {info.name!r} (its number is {info.number}), or 0 for its start; "
+                f"{self._after} is one of the session number {number}"
+            )
+        return log + 1
 
     async def _end(self, number: int) -> tuple[SessionInfo, str]:
         """What the session holds, and the entry id that all of it lies at or before."""
