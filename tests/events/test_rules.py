@@ -63,7 +63,8 @@ def test_an_error_names_the_first_row_that_breaks_the_first_rule() -> None:
 
 
 TEXTS = [
-    b"", b"a", b"a" * 40, "é".encode() * 20, "日".encode() * 13, b"\xff", b"a\xff", b"a\0b", b"\0a", b"x" * 39 + b"\xc3",
+    b"", b"a", b"a" * 40, "é".encode() * 20, "日".encode() * 13, b"\xff", b"a\xff", b"a\0b", b"\0a",
+    b"x" * 39 + b"\xc3",
     b"\xed\xa0\x80", b" ", b"\x7f", b"\x01", "🚀".encode() * 10,
 ]  # fmt: skip
 
@@ -72,7 +73,8 @@ TEXTS = [
 def test_texts_of_rows_pass_exactly_where_each_by_itself_would(texts: list[bytes]) -> None:
     rows = blank(len(texts), EventType.ORDER)
     rows["order_id"] = texts
-    first = next((row for row, raw in enumerate(rows["order_id"].tolist()) if not sound("order_id", raw)), None)
+    stored = rows["order_id"].tolist()
+    first = next((row for row, raw in enumerate(stored) if not sound("order_id", raw)), None)
     if first is None:
         check_record_texts(EventType.ORDER, rows)
     else:
