@@ -158,3 +158,14 @@ class NotStarted(HftlabError):
 
 class BackgroundFailed(HftlabError):
     """A background task died; the cause is chained, and was shown in the owner's repr until now."""
+
+
+def shown(value: object, most: int = 100) -> str:
+    """What a message shows of a value that somebody gave: its repr, up to ``most`` characters. Never raises.
+
+    Python refuses to write integers of more than 4,300 digits, and a stranger's ``__repr__`` may do anything.
+    """
+    try:
+        return repr(value)[:most]
+    except Exception as error:
+        return f"a {type(value).__name__} that can't be shown ({type(error).__name__})"

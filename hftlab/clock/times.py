@@ -13,7 +13,7 @@ import zoneinfo
 
 import numpy as np
 
-from hftlab.errors import TimeError
+from hftlab.errors import TimeError, shown
 
 DAY_NS = 86_400_000_000_000
 UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
@@ -55,8 +55,8 @@ def parse_time(value: Time, *, within: tuple[int, int] | None = None) -> int:
     if isinstance(value, dt.datetime):
         return _of_datetime(value)
     if isinstance(value, np.datetime64):
-        raise TimeError(f"{value!r:.100} has no zone; if it is UTC, write {_utc_of(value)}")
-    raise TimeError(f"a time can't be a {type(value).__name__} ({value!r:.100}); {_HOW}")
+        raise TimeError(f"{shown(value)} has no zone; if it is UTC, write {_utc_of(value)}")
+    raise TimeError(f"a time can't be a {type(value).__name__} ({shown(value)}); {_HOW}")
 
 
 def format_time(moment_ns: int) -> str:
@@ -66,24 +66,24 @@ def format_time(moment_ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
-def _bounded(moment_ns: int, shown: object) -> int:
+def _bounded(moment_ns: int, given: object) -> int:
     if not 0 <= moment_ns < 1 << 63:
-        raise TimeError(f"a time is 0 to 2**63-1 ns since 1970 UTC; got {shown!s:.100}")
+        raise TimeError(f"a time is 0 to 2**63-1 ns since 1970 UTC; got {shown(given)}")
     return moment_ns
 
 
 def _with_unit(value: tuple[int, str]) -> int:
     if len(value) != 2 or isinstance(value[0], bool) or not isinstance(value[0], (int, np.integer)):
-        raise TimeError(f"an integer with its unit is a pair such as (1723161255, 's'); got {value!r:.100}")
+        raise TimeError(f"an integer with its unit is a pair such as (1723161255, 's'); got {shown(value)}")
     if not isinstance(value[1], str) or value[1] not in UNITS_NS:
-        raise TimeError(f"a unit of time is one of {', '.join(UNITS_NS)}; got {value[1]!r:.100}")
+        raise TimeError(f"a unit of time is one of {', '.join(UNITS_NS)}; got {shown(value[1])}")
     return _bounded(int(value[0]) * UNITS_NS[value[1]], value)
 
 
 def _written(text: str) -> int:
     match = _MOMENT.fullmatch(text)
     if match is None:
-        raise TimeError(f"{text!r:.100} is no time that can be read; {_HOW}")
+        raise TimeError(f"{shown(text)} is no time that can be read; {_HOW}")
     zone = match["zone"]
     if zone is None:
         raise TimeError(f"{text!r} has no zone; if it is UTC, write {text}Z")
@@ -112,7 +112,7 @@ def _zone(name: str, text: str) -> dt.tzinfo:
 
 def _of_datetime(value: dt.datetime) -> int:
     if value != value:  # pandas' NaT, which is a datetime
-        raise TimeError(f"{value!r:.100} is not a time; {_HOW}")
+        raise TimeError(f"{shown(value)} is not a time; {_HOW}")
     if value.utcoffset() is None:
         raise TimeError(f"{value!s:.100} has no zone; if it is UTC, write {value.isoformat()}Z")
     # A Timestamp knows three digits more than a datetime.
@@ -161,5 +161,5 @@ def _time_of_day(text: str, match: re.Match[str], within: tuple[int, int] | None
     span = f"the session runs from {format_time(first)} to {format_time(last)}"
     if not candidates:
         raise TimeError(f"{text!r} lies on no day of the session: {span}; write the date and the zone as well")
-    shown = ", ".join(format_time(moment) for moment in candidates[:3])
-    raise TimeError(f"{text!r} could mean {len(candidates)} moments ({shown} …): {span}; write one of them in full")
+    listed = ", ".join(format_time(moment) for moment in candidates[:3])
+    raise TimeError(f"{text!r} could mean {len(candidates)} moments ({listed} …): {span}; write one of them in full")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 from hftlab.events import columns
 from hftlab.events.from_objects import rows_of_events
 from hftlab.events.records import (
@@ -66,7 +66,7 @@ class EventBatch:
                 f"records has one of hftlab's dtypes (RECORD, DTYPES); got {records.dtype!s:.200}"
             ) from None
         if not 0 <= session_number <= MAX_SESSION_NUMBER:
-            raise ValidationError(f"a session's number is 0 to {MAX_SESSION_NUMBER}; got {session_number}")
+            raise ValidationError(f"a session's number is 0 to {MAX_SESSION_NUMBER}; got {shown(session_number)}")
         self.records = records
         self.symbols = SymbolTable() if symbols is None else symbols
         self.sources = SourceTable() if sources is None else sources
@@ -162,7 +162,7 @@ class EventBatch:
         if self._type is None:
             if field not in (*HEADER_FIELDS, "event_id"):
                 shared = ", ".join((*HEADER_FIELDS, "event_id"))
-                raise ValidationError(f"rows of several types share only {shared}; got {field!r}")
+                raise ValidationError(f"rows of several types share only {shared}; got {shown(field)}")
         elif field != "type":
             columns.check_fields(self._type, (field,))
         return list(columns.column(self.records, field, self.symbols, self.sources, self.session_number))
@@ -268,7 +268,7 @@ def as_event_type(value: EventClass | EventType | str) -> EventType:
         if value == event_type.topic:
             return event_type
     names = ", ".join(cls.__name__ for cls in EVENT_CLASSES.values())
-    raise ValidationError(f"an event type is one of {names}; got {value!r:.100}")
+    raise ValidationError(f"an event type is one of {names}; got {shown(value)}")
 
 
 def _comparable(records: Rows) -> bytes:

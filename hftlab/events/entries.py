@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hftlab.errors import CodecError, ValidationError
+from hftlab.errors import CodecError, ValidationError, shown
 from hftlab.events.batch import as_event_type
 from hftlab.events.records import EventType
 from hftlab.events.tables import Source
@@ -59,7 +59,7 @@ def decode_entry(fields: Mapping[bytes, bytes] | Mapping[str, str]) -> Event:
         unknown = set(texts) - set(cls.__struct_fields__)
         if unknown:
             known = ", ".join(cls.__struct_fields__)
-            raise CodecError(f"a {cls.__name__} has no field {sorted(unknown)[0]!r:.100}; it has: type, {known}")
+            raise CodecError(f"a {cls.__name__} has no field {shown(sorted(unknown)[0])}; it has: type, {known}")
         return cls(**{name: _value(name, hints[name], text) for name, text in texts.items()})
     except (ValidationError, TypeError) as error:
         raise CodecError(f"an entry is not an event: {error}") from None
@@ -67,7 +67,7 @@ def decode_entry(fields: Mapping[bytes, bytes] | Mapping[str, str]) -> Event:
 
 def _text(name: bytes | str, value: bytes | str) -> tuple[str, str]:
     if not isinstance(name, (str, bytes)) or not isinstance(value, (str, bytes)):
-        raise CodecError(f"an entry's fields are bytes or text; got {name!r:.100} = {value!r:.100}")
+        raise CodecError(f"an entry's fields are bytes or text; got {shown(name)} = {shown(value)}")
     if len(name) > MAX_FIELD_BYTES or len(value) > MAX_FIELD_BYTES:
         raise CodecError(f"an entry's fields have up to {MAX_FIELD_BYTES} bytes; got {len(name)} and {len(value)}")
     try:
@@ -76,7 +76,7 @@ def _text(name: bytes | str, value: bytes | str) -> tuple[str, str]:
             value if isinstance(value, str) else value.decode(),
         )
     except UnicodeDecodeError:
-        raise CodecError(f"an entry's fields are UTF-8; got {name!r:.100} = {value!r:.100}") from None
+        raise CodecError(f"an entry's fields are UTF-8; got {shown(name)} = {shown(value)}") from None
 
 
 def _value(name: str, hint: str, text: str) -> Any:
@@ -87,7 +87,7 @@ def _value(name: str, hint: str, text: str) -> Any:
     if hint == "float" and _FLOAT.fullmatch(text):
         return float(text)
     if hint != "text":
-        raise CodecError(f"{name} is {'an integer' if hint == 'int' else 'a number'} in decimal; got {text!r:.100}")
+        raise CodecError(f"{name} is {'an integer' if hint == 'int' else 'a number'} in decimal; got {shown(text)}")
     return text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 from hftlab.events.records import (
     DTYPES,
     MAX_LOG_SEQUENCE,
@@ -33,7 +33,7 @@ def rows_of_events(events: Sequence[Event], symbols: SymbolTable, sources: Sourc
     """
     for item in events:
         if not isinstance(item, Event):
-            raise ValidationError(f"from_events takes Event objects; got {item!r:.100}")
+            raise ValidationError(f"from_events takes Event objects; got {shown(item)}")
     types = np.fromiter((int(event.event_type) for event in events), np.uint8, len(events))
     present = sorted(set(types.tolist()))
     if not present:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hftlab.errors import TimeError, ValidationError
+from hftlab.errors import TimeError, ValidationError, shown
 from hftlab.events.batch import EventBatch, as_event_type
 from hftlab.events.columns import HANDLER_FIELDS
 from hftlab.events.records import (
@@ -168,7 +168,7 @@ def _numbers(name: str, values: Series, target: np.dtype[Any]) -> npt.NDArray[An
             what = "an integer; as float64 it is exact up to 2**53 only"
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValidationError(f"row {row}: {name} is {what}; got {values.iloc[row]!r:.100}")
+        raise ValidationError(f"row {row}: {name} is {what}; got {shown(values.iloc[row])}")
     fitted: npt.NDArray[Any] = numbers.astype(target)
     return fitted
 
@@ -186,7 +186,7 @@ def _source(value: Any) -> Source:
         return Source.of_text(value)
     if isinstance(value, Source):
         return value
-    raise ValidationError(f"a source is a Source, or text as venue/channel/scope/rule; got {value!r:.100}")
+    raise ValidationError(f"a source is a Source, or text as venue/channel/scope/rule; got {shown(value)}")
 
 
 def _members(name: str, values: Series) -> npt.NDArray[np.int64]:
@@ -197,7 +197,7 @@ def _members(name: str, values: Series) -> npt.NDArray[np.int64]:
 
     def value_of(value: Any) -> int:
         if isinstance(value, bool) or value not in known:
-            raise ValidationError(f"{name} is one of {', '.join(cls.__members__)}; got {value!r:.100}")
+            raise ValidationError(f"{name} is one of {', '.join(cls.__members__)}; got {shown(value)}")
         return known[value]
 
     codes, found = pd.factorize(values.astype(object), use_na_sentinel=False)

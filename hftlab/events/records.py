@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 
 ROW_BYTES = 128
 HEADER_BYTES = 64
@@ -235,7 +235,7 @@ def event_id(session_number: int, log_sequence: int) -> int:
     if not 0 < session_number <= MAX_SESSION_NUMBER or not 0 <= log_sequence <= MAX_LOG_SEQUENCE:
         raise ValidationError(
             f"an event_id needs a session number of 1 to {MAX_SESSION_NUMBER} and a log sequence of 0 to "
-            f"{MAX_LOG_SEQUENCE}; got {session_number} and {log_sequence}"
+            f"{MAX_LOG_SEQUENCE}; got {shown(session_number)} and {shown(log_sequence)}"
         )
     return session_number << _LOG_BITS | log_sequence
 
@@ -244,7 +244,7 @@ def split_event_id(value: int) -> tuple[int, int]:
     """The (session number, log sequence) of a recorded event's id. Raises ValidationError for any other number."""
     if not isinstance(value, (int, np.integer)) or not 0 < value < RUN_BIT:
         raise ValidationError(
-            f"an event_id of a recorded event is a positive integer below 2**62; got {value!r}. "
+            f"an event_id of a recorded event is a positive integer below 2**62; got {shown(value)}. "
             "Ids at or above it belong to events that a handler emitted and that no session holds"
         )
     return int(value) >> _LOG_BITS, int(value) & MAX_LOG_SEQUENCE

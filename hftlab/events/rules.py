@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 from hftlab.events.records import (
     ROW_BYTES,
     TEXT_FIELDS,
@@ -149,15 +149,15 @@ ENUMS: dict[str, type[Side] | type[Kind] | type[OrderType] | type[Priority]] = {
 def check_text(field: str, value: object, size_bytes: int) -> str:
     """Return ``value``, or raise ValidationError: bounded UTF-8 without NUL, not empty unless the field may be."""
     if not isinstance(value, str):
-        raise ValidationError(f"{field} is text; got {value!r:.100}")
+        raise ValidationError(f"{field} is text; got {shown(value)}")
     try:
         length = len(value.encode())
     except UnicodeEncodeError:
-        raise ValidationError(f"{field} is text that UTF-8 can encode; got {value!r:.100}") from None
+        raise ValidationError(f"{field} is text that UTF-8 can encode; got {shown(value)}") from None
     least = 0 if field in _MAY_BE_EMPTY else 1
     if not least <= length <= size_bytes or "\0" in value:
         raise ValidationError(
-            f"{field} is text of {least} to {size_bytes} bytes of UTF-8 without NUL; got {length} bytes: {value!r:.100}"
+            f"{field} is text of {least} to {size_bytes} bytes of UTF-8 without NUL; got {length} bytes: {shown(value)}"
         )
     return value
 
@@ -166,7 +166,7 @@ def check_event(event_type: EventType, get: Get) -> None:
     """Raise ValidationError for the first rule that one event breaks. A few microseconds."""
     for rule in RULES[event_type]:
         if not rule.holds(get):
-            raise ValidationError(f"{rule.field} {rule.text}; got {get(rule.field)!r:.100}")
+            raise ValidationError(f"{rule.field} {rule.text}; got {shown(get(rule.field))}")
 
 
 def check_records(event_type: EventType, records: Rows) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import force_setattr
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 
 MAX_SYMBOL_BYTES = 64
 MAX_SYMBOLS = 1 << 20
@@ -53,7 +53,7 @@ class Source(msgspec.Struct, frozen=True, order=True):
             value = getattr(self, name)
             if not isinstance(value, str) or len(value) > MAX_SYMBOL_BYTES or not value.isprintable():
                 raise ValidationError(
-                    f"a source's {name} is printable text of up to {MAX_SYMBOL_BYTES} characters; got {value!r:.100}"
+                    f"a source's {name} is printable text of up to {MAX_SYMBOL_BYTES} characters; got {shown(value)}"
                 )
             if type(value) is not str:  # a NumberRule, or NumPy's text: equal, and told apart by repr and pickle only
                 force_setattr(self, name, str(value))
@@ -82,7 +82,7 @@ class Source(msgspec.Struct, frozen=True, order=True):
         parts = [part.replace("%2F", "/").replace("%25", "%") for part in text.split("/", len(cls.__struct_fields__))]
         if len(parts) > len(cls.__struct_fields__):
             raise ValidationError(
-                f"a source is venue/channel/scope/rule, '/' within one written %2F; got {text!r:.100}"
+                f"a source is venue/channel/scope/rule, '/' within one written %2F; got {shown(text)}"
             )
         return cls(*parts)
 
@@ -92,7 +92,7 @@ def check_symbol(symbol: object) -> str:
     # isprintable is false for lone surrogates, so encode can't fail.
     if isinstance(symbol, str) and symbol.isprintable() and 0 < len(symbol.encode()) <= MAX_SYMBOL_BYTES:
         return symbol
-    raise ValidationError(f"a symbol is printable text of 1 to {MAX_SYMBOL_BYTES} bytes; got {symbol!r:.100}")
+    raise ValidationError(f"a symbol is printable text of 1 to {MAX_SYMBOL_BYTES} bytes; got {shown(symbol)}")
 
 
 class Table(Generic[T]):
@@ -185,7 +185,7 @@ class SourceTable(Table[Source]):
 
     def _check(self, value: Source) -> None:
         if not isinstance(value, Source):
-            raise ValidationError(f"a source is a Source(venue, channel, scope, rule); got {value!r:.100}")
+            raise ValidationError(f"a source is a Source(venue, channel, scope, rule); got {shown(value)}")
 
 
 UNKNOWN_SOURCE = Source("unknown")

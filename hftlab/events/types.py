@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec.structs import astuple, force_setattr
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 from hftlab.events.quick import QUICK_CHECKS
 from hftlab.events.records import (
     MAX_LOG_SEQUENCE,
@@ -82,7 +82,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def _check(self) -> None:
         check_symbol(self.symbol)
         if not isinstance(self.source, Source):
-            raise ValidationError(f"source is a Source(venue, channel, scope, rule); got {self.source!r:.100}")
+            raise ValidationError(f"source is a Source(venue, channel, scope, rule); got {shown(self.source)}")
         for field, size_bytes in TEXT_FIELDS[self.event_type].items():
             check_text(field, getattr(self, field), size_bytes)
         check_event(self.event_type, partial(getattr, self))
@@ -103,8 +103,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def __repr__(self) -> str:
         # What has its default is left out, as in a call. msgspec's own repr would show a NaN that came out of a row.
         defaults = DEFAULTS[self.event_type]
-        shown = [(name, getattr(self, name)) for name in self.__struct_fields__]
-        told = [f"{name}={value!r}" for name, value in shown if value == value and value != defaults.get(name)]
+        fields = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        told = [f"{name}={value!r}" for name, value in fields if value == value and value != defaults.get(name)]
         return f"{type(self).__name__}({', '.join(told)})"
 
     def __eq__(self, other: object) -> bool:
@@ -195,25 +195,25 @@ def _to_float(field: str, value: Any) -> float:
     if type(value) is float:
         return value
     if isinstance(value, (bool, str, bytes)):
-        raise ValidationError(f"{field} is a number; got {value!r:.100}")
+        raise ValidationError(f"{field} is a number; got {shown(value)}")
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValidationError(f"{field} is a number; got {value!r:.100}") from None
+        raise ValidationError(f"{field} is a number; got {shown(value)}") from None
 
 
 def _to_int(field: str, value: Any) -> int:
     if type(value) is int:
         number = value
     elif isinstance(value, bool):
-        raise ValidationError(f"{field} is an integer; got {value!r:.100}")
+        raise ValidationError(f"{field} is an integer; got {shown(value)}")
     else:
         try:
             number = operator.index(value)
         except TypeError:
-            raise ValidationError(f"{field} is an integer; got {value!r:.100}") from None
+            raise ValidationError(f"{field} is an integer; got {shown(value)}") from None
     if not -_INT64_MAX - 1 <= number <= _INT64_MAX:
-        raise ValidationError(f"{field} is an integer of 64 bits; got {number}")
+        raise ValidationError(f"{field} is an integer of 64 bits; got {shown(number)}")
     return number
 
 
@@ -224,7 +224,7 @@ def _to_enum(cls: type[enum.IntEnum], field: str, value: Any) -> enum.IntEnum:
         return cls[value.upper()] if isinstance(value, str) else cls(_to_int(field, value))
     except (KeyError, ValueError):
         names = ", ".join(f"{member.name} ({member.value})" for member in cls)
-        raise ValidationError(f"{field} is one of {names}; got {value!r:.100}") from None
+        raise ValidationError(f"{field} is one of {names}; got {shown(value)}") from None
 
 
 def _to_flags(field: str, value: Any) -> Flags:
@@ -232,7 +232,7 @@ def _to_flags(field: str, value: Any) -> Flags:
         return value
     number = _to_int(field, value)
     if not 0 <= number < 1 << 16:
-        raise ValidationError(f"{field} is 16 bits of Flags; got {number}")
+        raise ValidationError(f"{field} is 16 bits of Flags; got {shown(number)}")
     return Flags(number)
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 from hftlab.events import (
     ClockSource,
     Event,
@@ -141,6 +141,11 @@ BROKEN: list[tuple[Callable[..., Event], dict[str, Any]]] = [
     (market, {"price": True}),
     (market, {"price": None}),
     (market, {"price": 10**400}),
+    (market, {"price": 10**5_000}),
+    (market, {"timestamp": 10**5_000}),
+    (market, {"symbol": 10**5_000}),
+    (market, {"kind": 10**5_000}),
+    (market, {"flags": 10**5_000}),
     (market, {"price": 1j}),
     (market, {"volume": -1.0}),
     (market, {"bid_size": -1e-300}),
@@ -183,7 +188,7 @@ BROKEN: list[tuple[Callable[..., Event], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "fields"), BROKEN, ids=[repr(fields)[:50] for _, fields in BROKEN])
+@pytest.mark.parametrize(("make", "fields"), BROKEN, ids=[shown(fields, 50) for _, fields in BROKEN])
 def test_a_value_that_breaks_a_rule_is_refused_with_its_field_and_itself(
     make: Callable[..., Event], fields: dict[str, Any]
 ) -> None:
