@@ -4,8 +4,9 @@ Start at ``bus`` (``EventBus``); ``subscriptions`` says what a handler can ask f
 happen, ``chunk`` how Python handlers are called fast.
 """
 
-from hftlab.bus.bus import BusStatistics, EventBus
+from hftlab.bus.bus import EventBus
 from hftlab.bus.run import Run
+from hftlab.bus.statistics import BusStatistics
 from hftlab.bus.subscriptions import Subscription
 
 __all__ = ["BusStatistics", "EventBus", "Run", "Subscription"]

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
+from hftlab.bus.backlog import Backlog
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.failures import FailureLog
-from hftlab.bus.queues import Backlog
-from hftlab.bus.run import Run
-from hftlab.bus.subscriptions import DEFAULT_BATCH_ROWS, Mode, Subscription, Where, make_subscription
+from hftlab.bus.intake import PIECE_ROWS, Intake
+from hftlab.bus.run import Controls, Run
+from hftlab.bus.signatures import What, make_subscription, read_topics
+from hftlab.bus.statistics import BusStatistics, html_of_bus
+from hftlab.bus.subscriptions import DEFAULT_BATCH_ROWS, Mode, Subscription, Where
+from hftlab.bus.waiting import Signal, Turnstile
 from hftlab.clock import Clock, SystemClock
-from hftlab.errors import BusBusy, BusClosed, BusFull
+from hftlab.errors import BusBusy, BusClosed, BusFull, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Observer, Work
-from hftlab.events.records import EventType, Flags, Rows
-from hftlab.events.rowbytes import copy_rows
+from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 
@@ -30,23 +29,6 @@ SLICE_NS = 400_000
 """How long a slice of the pump lasts: long enough to cost nothing, short enough that the kernel never feels it."""
 
 H = TypeVar("H", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class BusStatistics:
-    """Counts since the bus was made. published = handled + waiting + dropped."""
-
-    published: int
-    handled: int
-    waiting: int
-    dropped: int
-    emitted: int
-    emissions_refused: int
-    failures: int
-    waits: int
-    capacity: int
-    subscriptions: int
-    run: str
 
 
 class EventBus:
@@ -67,22 +49,23 @@ class EventBus:
         self.clock: Clock = clock or SystemClock()
         self.failures = FailureLog()
         self._backlog = Backlog({t: sizes.get(t, DEFAULT_CAPACITY) for t in EventType})
+        self._intake = Intake(self._backlog, self.symbols, self.sources, self.clock)
         self._dispatcher = Dispatcher(self._backlog, self.failures, self.symbols, self.sources, self.clock)
         self._subscriptions: dict[str, Subscription] = {}
+        self._live_clock: Clock = self.clock
         self._run: Run | None = None
         self._closed = False
-        self._working = False
-        self._published = self._dropped = self._waits = 0
-        self._live_clock: Clock = self.clock
-        self._pumps = 0
-        self._wake = asyncio.Event()
-        self._progress = asyncio.Event()
+        self._dropped = self._waits = self._pumps = 0
+        self._working = False  # within do_work: whoever asks is a handler, or a where=
+        self._settling: asyncio.Task[Any] | None = None
+        self._wake, self._progress = Signal(), Signal()
+        self._publishers = Turnstile(self._progress)
 
     # -- subscribing ----------------------------------------------------------------------------------------------
 
     def on(
         self,
-        *what: type[Event] | EventType | str,
+        *what: What,
         symbol: str | None = None,
         where: Where | None = None,
         mode: Mode | None = None,
@@ -93,14 +76,18 @@ class EventBus:
 
         The handler's parameters decide how it is called: names of fields (``price, volume``) get just those values;
         one parameter of another name gets the event object; ``mode="batch"`` gets an EventBatch of up to
-        ``batch_rows`` rows, zero-copy, valid during the call. ``symbol`` is a symbol or a pattern with ``*`` and ``?``,
-        ``where`` a function from records (a structured array) to a boolean array. What the handler returns (an Event,
-        an iterable of Events, an EventBatch) is emitted: dispatched before the next published event. Async handlers
-        are awaited in order.
+        ``batch_rows`` rows, zero-copy, valid during the call. Parameters with a default are left alone. ``symbol`` is a
+        symbol or a pattern with ``*`` and ``?``, ``where`` a function from records (a structured array) to a boolean
+        array that judges each row by itself. What the handler returns (an Event, an iterable of Events, an EventBatch)
+        is emitted: dispatched before the next published event. Async handlers are awaited in order.
 
-        Running a cell again replaces the handler of the same module, qualified name, types and symbol (or ``name``).
-        Raises ValidationError.
+        Running a cell again replaces the handler of the same module, qualified name, types and symbol, and takes its
+        place in the order; two lambdas, or one method of two objects, need a ``name`` each. Subscribing and cancelling
+        take effect with the next event, even from within a handler. Raises ValidationError.
         """
+        if len(what) == 1 and callable(what[0]) and not isinstance(what[0], type):
+            raise ValidationError("write @bus.on() with the parentheses, or name what the handler is for")
+        read_topics(what, symbol)  # a mistake is raised here, where it was made
 
         def register(handler: H) -> H:
             self.subscribe(handler, *what, symbol=symbol, where=where, mode=mode, name=name, batch_rows=batch_rows)
@@ -108,158 +95,192 @@ class EventBus:
 
         return register
 
-    def subscribe(
-        self, handler: Callable[..., Any], *what: type[Event] | EventType | str, **options: Any
-    ) -> Subscription:
+    def subscribe(self, handler: Callable[..., Any], *what: What, **options: Any) -> Subscription:
         """Register a handler as ``on`` does, and return its Subscription (for ``cancel``, and for its counts)."""
         subscription = make_subscription(handler, *what, **options)
         if subscription.mode == "batch":
-            for event_type in sorted(subscription.types):
-                self._backlog.queues[event_type].subscribe(subscription)
-        replaced = self._subscriptions.get(subscription.name)
-        if replaced is not None:
-            self._detach(replaced)
-        # A handler that replaces another takes its place in the order: a dict keeps the place of a key.
+            for event_type in subscription.types:
+                self._backlog.queues[event_type].check_batch_rows(subscription.batch_rows)
+        # A dict keeps the place of a key: a handler that replaces another takes its place in the order.
         self._subscriptions[subscription.name] = subscription
-        self._rearrange()
+        self._dispatcher.change(self.subscriptions)
         return subscription
 
     def cancel(self, subscription: Subscription | str) -> None:
-        """End a subscription (or the one of that name); one that has ended is left alone."""
+        """End a subscription (or the one of that name); one that has ended, or was replaced, is left alone."""
         name = subscription if isinstance(subscription, str) else subscription.name
-        found = self._subscriptions.pop(name, None)
-        if found is not None:
-            self._detach(found)
-            self._rearrange()
+        found = self._subscriptions.get(name)
+        if found is not None and (found is subscription or isinstance(subscription, str)):
+            del self._subscriptions[name]
+            self._dispatcher.change(self.subscriptions)
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """All subscriptions, in the order in which handlers are called."""
         return tuple(self._subscriptions.values())
 
-    def _detach(self, subscription: Subscription) -> None:
-        for queue in self._backlog.queues.values():
-            queue.unsubscribe(subscription)
-
-    def _rearrange(self) -> None:
-        handlers: dict[EventType, list[Subscription]] = {}
-        for subscription in self._subscriptions.values():
-            if subscription.mode != "batch":
-                for event_type in subscription.types:
-                    handlers.setdefault(event_type, []).append(subscription)
-        self._dispatcher.handlers = handlers
-        self._dispatcher.plan_again()
-
     # -- publishing -----------------------------------------------------------------------------------------------
 
     async def publish(self, event: Event) -> None:
-        """Queue one event; waits while its queue is full. About 3 µs. Safe to cancel: the event is queued or not.
+        """Queue one event; waits while its queue is full. About 4 µs. Safe to cancel: the event is queued or not.
 
-        Raises HandlerFailed for a handler's failure since the last call, BusClosed, BusBusy, ValidationError.
+        Raises HandlerFailed for a handler's failure since the last call, BusClosed, BusBusy, ValidationError, and
+        BusFull where nobody would ever make room: without a pump, and within an async handler.
         """
-        await self.publish_batch(EventBatch.from_events([event]))
+        self.failures.raise_first()
+        if self._publishers or not self._push_event(event):
+            await self._wait_for_room(lambda: self._push_event(event), f"the {_topic(event)} queue is full")
 
     def publish_nowait(self, event: Event) -> None:
-        """Queue one event, or raise BusFull."""
+        """Queue one event, or raise BusFull. About 4 µs. Raises like ``publish``."""
         self.failures.raise_first()
-        if not self.offer(EventBatch.from_events([event])):
+        if not self._push_event(event):
+            queue = self._backlog.queues[event.event_type]
             raise BusFull(
-                f"the {event.event_type.topic} queue has no room for one more row "
-                f"({self._backlog.queues[event.event_type].capacity:,}); await bus.publish(event) waits for it"
+                f"the {_topic(event)} queue has no room for one more row ({queue.capacity:,}); await "
+                "bus.publish(event) waits for it"
             )
 
     async def publish_batch(self, batch: EventBatch) -> int:
-        """Queue a batch in order; waits while a queue is full. Returns its length. About 10 ns a row.
+        """Queue a batch in order; waits while a queue is full. Returns its length. About 15 ns a row.
 
-        Cancelling it leaves the rows queued that had room. Raises like ``publish``.
+        Cancelling it leaves the rows queued that had room. Raises like ``publish``, a bad row before any is queued.
         """
         self.failures.raise_first()
-        done = self.offer(batch)
-        while done < len(batch):
-            if not self._pumps:
-                raise BusFull(
-                    f"{len(batch) - done:,} of {len(batch):,} rows have no room, and nothing empties the queues: start "
-                    "the lab (await lab.start()), or call bus.do_work() between smaller batches"
-                )
-            self._waits += 1
-            await self._next_progress()
-            done += self.offer(batch[done:])
+        self._check_open()
+        left = self._intake.checked(batch)
+        if not self._publishers:
+            left = left[self._push(left) :]
+        if len(left):
+
+            def push_more() -> bool:
+                nonlocal left
+                left = left[self._push(left) :]
+                return not len(left)
+
+            await self._wait_for_room(push_more, f"{len(left):,} of {len(batch):,} rows have no room")
         return len(batch)
 
     def offer(self, batch: EventBatch) -> int:
         """Queue as many of the batch's first rows as have room, and return how many. Never waits.
 
-        Raises BusClosed, and BusBusy while a run that is not the caller's is on the bus.
+        Raises BusClosed, ValidationError, and BusBusy while a run is on the bus.
         """
-        if self._run is not None:
-            raise BusBusy(f"{self._run.name} is on this bus; publish when it has ended, or use a bus of its own")
-        return self._offer(batch)
+        self._check_open()
+        if isinstance(batch, EventBatch) and len(batch) > PIECE_ROWS:
+            batch = batch[: self._backlog.free]  # no more than that has room: nothing else needs to be looked at
+        return self._push(self._intake.checked(batch))
 
-    def _offer(self, batch: EventBatch) -> int:
-        if self._closed:
-            raise BusClosed("this bus was closed; make a new one (or a new Lab)")
-        if not len(batch):
-            return 0
-        records = batch.using(self.symbols, self.sources).records
-        if self._run is None:
-            records = self._stamped(records)
-        taken = self._backlog.push(np.ascontiguousarray(records), batch.session_number)
-        self._published += taken
-        if taken:
-            self._wake.set()
+    def _push_event(self, event: Event) -> bool:
+        self._check_open()
+        pushed = self._intake.push_event(event)
+        self._wake.notify()
+        return pushed
+
+    def _push(self, batch: EventBatch) -> int:
+        taken = self._intake.push(batch)
+        self._wake.notify()
         return taken
 
-    def _stamped(self, records: Rows) -> Rows:
-        unstamped = records["received"] == 0
-        if not unstamped.any():
-            return records
-        records = copy_rows(np.ascontiguousarray(records))
-        records["received"][unstamped] = self.clock.now_ns()
-        untimed = records["timestamp"] == 0
-        records["timestamp"][untimed] = records["received"][untimed]
-        records["flags"][untimed] |= np.uint16(Flags.ARRIVAL_TIME)
-        return records
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BusClosed("this bus was closed; make a new one (or a new Lab)")
+        if self._run is not None:
+            raise BusBusy(
+                f"{self._run.name} is on this bus; publish when it has ended, or use a bus of its own. Its handlers "
+                "return the events that they emit"
+            )
+
+    async def _wait_for_room(self, push: Callable[[], bool], what: str) -> None:
+        """Wait in line until ``push`` has pushed everything."""
+        if self._is_handler():
+            if push():
+                return
+            raise BusFull(f"{what}, and the bus waits for this handler: return what it should emit instead")
+
+        def push_in_turn() -> bool:
+            self._check_open()
+            if push():
+                return True
+            if not self._pumps:
+                raise BusFull(
+                    f"{what}, and nothing empties the queues: start the lab (await lab.start()), or call bus.do_work() "
+                    "between smaller batches"
+                )
+            return False
+
+        self._waits += 1
+        await self._publishers.wait_until(push_in_turn)
+
+    def _is_handler(self) -> bool:
+        """Whether a handler is asking: one that was called by do_work, or an async one that goes on after a wait."""
+        return self._working or (self._settling is not None and self._settling is asyncio.current_task())
 
     # -- working --------------------------------------------------------------------------------------------------
 
     def do_work(self, max_events: int = 1 << 62, *, max_ns: int = SLICE_NS) -> Work:
         """Handle up to ``max_events`` published events, with all that they lead to, for about ``max_ns``.
 
-        Synchronous: call it from anywhere on the bus's thread, but from no handler. An async handler that waits ends
-        the slice (``awaiting``); ``await bus.settle()`` then. Where slices end changes nothing of what is delivered.
+        Synchronous: call it from anywhere on the bus's thread, but from no handler, and not while a run is on the bus
+        (BusBusy). An async handler that waits ends the slice (``awaiting``); ``await bus.settle()`` then. Where slices
+        end changes nothing of what is delivered.
         """
-        if self._working:
-            raise BusBusy("do_work was called from a handler; return the events that it should emit instead")
+        if max_events < 1:
+            raise ValidationError(f"do_work handles 1 event or more; got max_events={max_events!r}")
+        if self._run is not None and not self._is_handler():
+            raise BusBusy(f"{self._run.name} is on this bus, and drives it; wait for its end, or stop it")
+        return self._work(max_events, time.perf_counter_ns() + max_ns)
+
+    def _work(self, max_rows: int, deadline_ns: int) -> Work:
+        self._refuse_handlers("do_work", "return the events that it should emit instead")
         self._working = True
         try:
-            work = self._dispatcher.work(max_events, time.perf_counter_ns() + max_ns)
+            return self._dispatcher.work(max_rows, deadline_ns)
         finally:
             self._working = False
-        if work.handled or work.idle:
-            self._progress.set()
-        return work
+            self._progress.notify()
+
+    def _refuse_handlers(self, what: str, instead: str) -> None:
+        if self._is_handler():
+            raise BusBusy(f"{what} was called from a handler, which the bus waits for; {instead}")
 
     async def settle(self) -> None:
-        """Await the async handler that holds the bus up, if one does. Cancelling it cancels and fails that handler."""
+        """Await the async handler that holds the bus up, if one does. Cancelling it cancels and fails that handler.
+
+        Where another task awaits it already, this waits for the bus's next progress.
+        """
         suspended = self._dispatcher.suspended
         if suspended is None:
             return
+        self._refuse_handlers("settle", "let it return")
+        if self._settling is not None:
+            await self._progress.wait()
+            return
+        self._settling = asyncio.current_task()
+        reached: Any = None
         try:
             reached = await suspended
         except BaseException as error:
-            self._dispatcher.settle(error)
+            reached = error
             raise
-        self._dispatcher.settle(reached)
+        finally:
+            self._settling = None
+            self._dispatcher.settle(suspended, reached)
+            self._progress.notify()
 
     def raise_failures(self) -> None:
         """Raise HandlerFailed for the first failure that no call has raised yet."""
         self.failures.raise_first()
 
     async def drain(self) -> None:
-        """Wait until everything published so far, and what it led to, has been handled. Raises HandlerFailed."""
-        while not self._dispatcher.idle:
-            if self._pumps and self._run is None:
-                await self._next_progress()
+        """Wait until everything published so far, and what it led to, has been handled. Raises HandlerFailed.
+
+        Returns at once while a run is on the bus: what is queued then is the run's.
+        """
+        self._refuse_handlers("drain", "let it return")
+        while self._run is None and (self._publishers or not self._dispatcher.idle):
+            if self._pumps:
+                await self._progress.wait()
             else:
                 self.do_work()
                 await self.settle()
@@ -275,7 +296,6 @@ class EventBus:
         try:
             while True:
                 if self._run is not None or self._dispatcher.idle:
-                    self._wake.clear()
                     await self._wake.wait()
                     continue
                 self.do_work()
@@ -283,11 +303,7 @@ class EventBus:
                 await asyncio.sleep(0)
         finally:
             self._pumps -= 1
-            self._progress.set()
-
-    async def _next_progress(self) -> None:
-        self._progress.clear()
-        await self._progress.wait()
+            self._progress.notify()
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -307,52 +323,82 @@ class EventBus:
 
         ``observer`` is told of all rows in the order of their dispatch, emitted ones included. A later run asks
         ``give_way``, which may end this one and say so. Raises BusBusy while another run is on that does not give
-        way, or while published events wait (``await bus.drain()`` first).
+        way, while published events wait (``await bus.drain()`` first), and from a handler.
         """
         if self._closed:
             raise BusClosed("this bus was closed; make a new one (or a new Lab)")
+        self._refuse_handlers("begin_run", "begin it when the handler has returned")
         if self._run is not None and not self._run.give_way():
             raise BusBusy(f"{self._run.name} is on this bus; wait for its end, stop it, or use a bus of its own")
-        if not self._dispatcher.idle:
+        if self._publishers or not self._dispatcher.idle:
             raise BusBusy("published events wait to be handled; await bus.drain() before a run begins")
+        controls = Controls(
+            offer=self._intake.push,
+            work=self._work,
+            settle=self.settle,
+            withdraw=self._withdraw,
+            finish=self._finish_run,
+            end=self._end_run,
+            counts=self._counts,
+        )
         self._live_clock = self.clock
         self.clock = self._dispatcher.clock = self._dispatcher.driven = clock
         self._dispatcher.observer = observer
         self._dispatcher.flush_when_idle = False
-        self._dispatcher.emissions.restart()
-        self._run = Run(name, clock, self._dispatcher, self._offer, self.settle, self._end_run, give_way)
+        self._dispatcher.emissions.begin_run()
+        self._run = Run(name, clock, controls, give_way)
         return self._run
 
-    def _end_run(self, run: Run) -> int:
-        dropped = self._dispatcher.reset()
-        self._dropped += dropped
+    def _counts(self) -> tuple[int, int]:
+        return self._dispatcher.handled, self._dispatcher.emitted
+
+    def _withdraw(self) -> int:
+        self._refuse_handlers("withdraw", "withdraw when the handler has returned")
+        withdrawn = self._dispatcher.withdraw()
+        self._intake.published -= withdrawn
+        return withdrawn
+
+    def _finish_run(self) -> None:
+        self._dispatcher.flush_when_idle = True
+
+    def _end_run(self) -> int:
+        self._refuse_handlers("the end of the run", "end it when the handler has returned")
+        dropped = self._reset()
         self.clock = self._dispatcher.clock = self._live_clock
         self._dispatcher.driven = None
         self._dispatcher.observer = None
         self._dispatcher.flush_when_idle = True
+        self._dispatcher.emissions.end_run()
+        if self._run is not None:
+            self._run.left()
         self._run = None
-        self._wake.set()
-        self._progress.set()
+        self._wake.notify()
+        return dropped
+
+    def _reset(self) -> int:
+        dropped = self._dispatcher.reset()
+        self._dropped += dropped
+        self._progress.notify()
         return dropped
 
     def close(self) -> int:
-        """Refuse further events; returns how many were never handled (they are counted as dropped). Idempotent."""
-        if self._run is not None:
-            self._run.end()
+        """Refuse further events; returns how many were never handled (they are counted as dropped). Idempotent.
+
+        An async handler that waits is given up. Raises BusBusy from a handler.
+        """
+        self._refuse_handlers("close", "close the bus when the handler has returned")
+        dropped = self._run.end() if self._run is not None else 0
         self._closed = True
-        dropped = self._dispatcher.reset()
-        self._dropped += dropped
-        self._progress.set()
-        return dropped
+        return dropped + self._reset()
 
     # -- looked at ------------------------------------------------------------------------------------------------
 
     def statistics(self) -> BusStatistics:
         """Counts since the bus was made; about 5 µs."""
         return BusStatistics(
-            published=self._published,
+            published=self._intake.published,
             handled=self._dispatcher.handled,
-            waiting=self._published - self._dispatcher.handled - self._dropped,
+            waiting=self._dispatcher.waiting,
             dropped=self._dropped,
             emitted=self._dispatcher.emitted,
             emissions_refused=self._dispatcher.emissions.refused,
@@ -369,11 +415,8 @@ class EventBus:
         return f"EventBus({self.name}: {state}, {len(self._subscriptions)} handlers{failures})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(s.name)}</td><td>{s.mode}</td><td>{s.calls:,}</td><td>{s.delivered:,}</td>"
-            f"<td>{s.emitted:,}</td><td>{s.failed:,}</td></tr>"
-            for s in self._subscriptions.values()
-        )
-        latest = "".join(f"<pre>{html.escape(failure.traceback)}</pre>" for failure in list(self.failures)[-1:])
-        head = "<tr><th>handler</th><th>mode</th><th>calls</th><th>events</th><th>emitted</th><th>failed</th></tr>"
-        return f"<div><b>{html.escape(repr(self))}</b><table>{head}{rows}</table>{latest}</div>"
+        return html_of_bus(repr(self), self.subscriptions, self.failures)
+
+
+def _topic(event: Event) -> str:
+    return event.event_type.topic

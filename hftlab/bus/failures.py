@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 
 from hftlab.bus.subscriptions import Subscription
 from hftlab.errors import HandlerFailed
@@ -13,10 +15,16 @@ from hftlab.events.types import Event
 
 KEPT = 100
 
+Given = Callable[[], Event | EventBatch]
+"""Makes what a handler was given, for a failure's record: only then is it worth an object."""
+
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed call: the handler's name, what it was given, and the exception. ``lost`` events were not handled."""
+    """One failed call: the handler's name, what it was given, and the exception.
+
+    ``event`` holds nothing of the bus's memory: it stays what it was. ``lost`` events were not handled.
+    """
 
     handler: str
     event: Event | EventBatch
@@ -25,7 +33,7 @@ class Failure:
 
     @property
     def traceback(self) -> str:
-        """The traceback as text, for people."""
+        """The traceback as text, for people; it begins in the handler."""
         return "".join(traceback.format_exception(self.error))
 
     def __repr__(self) -> str:
@@ -45,6 +53,8 @@ class FailureLog:
         self, subscription: Subscription, event: Event | EventBatch, error: BaseException, lost: int = 1
     ) -> None:
         """Keep one failure."""
+        # The bus's own frames say nothing to the user, and would keep whole chunks of rows alive.
+        error.__traceback__ = _behind_the_bus(error.__traceback__)
         subscription.failed += 1
         failure = Failure(subscription.name, event, error, lost)
         self.count += 1
@@ -59,7 +69,8 @@ class FailureLog:
         if failure is None:
             return
         self._unraised, self._unraised_count = None, 0
-        more = f" ({count - 1:,} more failures since: see bus.failures)" if count > 1 else ""
+        others = count - 1
+        more = f" ({others:,} more failure{'s' if others > 1 else ''} since: see bus.failures)" if others else ""
         raise HandlerFailed(
             f"{failure.handler} raised {type(failure.error).__name__}: {failure.error}\n"
             f"while it handled {failure.event!r:.300}{more}. Nobody else was held up; mend the handler and run its "
@@ -71,8 +82,14 @@ class FailureLog:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Failure]:
         return iter(self._kept)
 
     def __repr__(self) -> str:
         return f"FailureLog({self.count:,} failures)" if self.count else "FailureLog(no failures)"
+
+
+def _behind_the_bus(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("hftlab.bus."):
+        trace = trace.tb_next
+    return trace

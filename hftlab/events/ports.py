@@ -15,7 +15,10 @@ from hftlab.events.records import EventType, Rows
 from hftlab.events.tables import SourceTable, SymbolTable
 
 Observer = Callable[[Rows], None]
-"""Told of all rows in the order of their dispatch: published and emitted ones, in pieces of one type."""
+"""Told of all rows in the order of their dispatch, in pieces of either published or emitted ones.
+
+A piece has the dtype of its type, or RECORD where it holds several. It is valid during the call.
+"""
 
 
 class SessionInfo(msgspec.Struct, frozen=True):
@@ -76,12 +79,14 @@ class Work(NamedTuple):
     """What one slice of a bus did: published rows and emissions dispatched, and how it ended.
 
     ``idle``: nothing is left to do. ``awaiting``: an async handler waits; ``await settle()`` before going on.
+    ``pending``: rows that were handled led to events, or filled batches, that have yet to be dispatched.
     """
 
     handled: int
     emitted: int
     idle: bool
     awaiting: bool
+    pending: bool = False
 
 
 class DrivenClock(Protocol):
@@ -103,6 +108,21 @@ class DrivenClock(Protocol):
 class BusRun(Protocol):
     """A run that is on a bus: its holder alone feeds and drives it. ``bus.Run`` is one."""
 
+    @property
+    def handled(self) -> int:
+        """How many offered rows have been handled so far, also by a ``work`` that was interrupted."""
+        ...
+
+    @property
+    def emitted(self) -> int:
+        """How many emitted rows have been dispatched so far."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has left the bus; nothing can be offered or worked any more."""
+        ...
+
     def offer(self, batch: EventBatch) -> int:
         """Queue as many of the batch's first rows as have room; returns how many."""
         ...
@@ -113,6 +133,10 @@ class BusRun(Protocol):
 
     async def settle(self) -> None:
         """Await the async handler that holds the run up, if one does."""
+        ...
+
+    def withdraw(self) -> int:
+        """Take back all offered rows that no handler was given yet, and return how many: the last ones offered."""
         ...
 
     def finish(self) -> None:

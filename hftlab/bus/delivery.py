@@ -1,0 +1,82 @@
+"""A batch that is due, on its way to its batch handler."""
+
+from __future__ import annotations
+
+from types import CoroutineType
+from typing import Any
+
+from hftlab.bus.chunk import Outcome
+from hftlab.bus.coroutines import Suspended, step
+from hftlab.bus.failures import FailureLog
+from hftlab.bus.plan import event_id_at, event_or_row
+from hftlab.bus.queues import Due
+from hftlab.bus.subscriptions import Subscription
+from hftlab.events.batch import EventBatch
+from hftlab.events.rowbytes import copy_rows
+from hftlab.events.tables import SourceTable, SymbolTable
+
+
+class Delivery:
+    """One call of a batch handler. Driven like a Chunk."""
+
+    def __init__(
+        self, due: Due, symbols: SymbolTable, sources: SourceTable, session_number: int, failures: FailureLog
+    ) -> None:
+        self.due = due
+        self.subscription = due.subscription
+        self.batch = EventBatch(due.rows, symbols, sources, session_number=session_number)
+        self.emitted: list[tuple[int, Subscription, Any]] = []
+        self.suspended: Suspended | None = None
+        self._failures = failures
+        self._called = False
+
+    def advance(self) -> Outcome:
+        """Call the handler with the rows that it wants, if there are any."""
+        if self._called:
+            return Outcome.DONE
+        subscription, batch = self.subscription, self.batch
+        chosen = subscription.select(batch.records, batch.symbols, self._refuse)
+        self._called = True
+        if chosen is not None:
+            if not len(chosen):
+                return Outcome.DONE
+            self.batch = batch.where(chosen)
+        subscription.calls += 1
+        subscription.delivered += len(self.batch)
+        try:
+            result = subscription.handler(self.batch)
+        except Exception as error:
+            self._fail(error)
+            return Outcome.DONE
+        self.settle(step(result) if type(result) is CoroutineType else result)
+        return Outcome.AWAITING if self.suspended is not None else Outcome.DONE
+
+    def settle(self, reached: Suspended | Any | BaseException) -> None:
+        """Take what the handler returned, or what an async handler's coroutine came to."""
+        self.suspended = None
+        if isinstance(reached, Suspended):
+            self.suspended = reached
+        elif isinstance(reached, BaseException):
+            self._fail(reached)
+        elif reached is not None:
+            self.emitted.append((0, self.subscription, reached))
+
+    def _fail(self, error: BaseException) -> None:
+        self._failures.record(self.subscription, self.event_at(0), error, lost=len(self.batch))
+
+    def _refuse(self, position: int, error: Exception) -> None:
+        """``where=`` failed on one row."""
+        batch = self.batch
+        row = batch.records[position : position + 1]
+        event = event_or_row(row, batch.symbols, batch.sources, batch.session_number)
+        self._failures.record(self.subscription, event, error)
+
+    def event_at(self, position: int) -> EventBatch:
+        """What the handler was given: a copy, for the rows of the batch lie in a ring that goes on."""
+        batch = self.batch
+        records = copy_rows(batch.records)
+        return EventBatch(records, batch.symbols, batch.sources, session_number=batch.session_number)
+
+    def id_at(self, position: int) -> int:
+        """The id of the batch's last event."""
+        return event_id_at(self.batch.records, -1, self.batch.session_number)

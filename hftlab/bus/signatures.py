@@ -1,0 +1,148 @@
+"""What a user wrote, read into a Subscription: topics, and what a handler's parameters say about how to call it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+from hftlab.bus.subscriptions import (
+    DEFAULT_BATCH_ROWS,
+    MAX_BATCH_ROWS,
+    Handler,
+    Mode,
+    Subscription,
+    Where,
+    symbol_matcher,
+)
+from hftlab.errors import ValidationError
+from hftlab.events.batch import as_event_type
+from hftlab.events.columns import HANDLER_FIELDS
+from hftlab.events.records import EventType
+from hftlab.events.types import Event
+
+What = type[Event] | EventType | str
+
+
+def make_subscription(
+    handler: Handler,
+    *what: What,
+    symbol: str | None = None,
+    where: Where | None = None,
+    mode: Mode | None = None,
+    name: str | None = None,
+    batch_rows: int = DEFAULT_BATCH_ROWS,
+) -> Subscription:
+    """Read what a user asked for into a Subscription; see ``EventBus.on``. Raises ValidationError."""
+    if not callable(handler) or isinstance(handler, type):
+        raise ValidationError(f"a handler is a function, a method or another object to call; got {handler!r:.100}")
+    types, pattern = read_topics(what, symbol)
+    chosen, fields = _mode_and_fields(handler, mode, types)
+    if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or not 1 <= batch_rows <= MAX_BATCH_ROWS:
+        raise ValidationError(f"batch_rows is 1 to {MAX_BATCH_ROWS:,} rows; got {batch_rows!r:.100}")
+    if where is not None and not callable(where):
+        raise ValidationError(f"where= is a function from records to a boolean array; got {where!r:.100}")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ValidationError(f"name= is a text that no other handler of the bus has; got {name!r:.100}")
+    return Subscription(
+        name=name or default_name(handler, types, pattern),
+        handler=handler,
+        mode=chosen,
+        types=types,
+        pattern=pattern,
+        where=where,
+        fields=fields,
+        batch_rows=batch_rows,
+    )
+
+
+def read_topics(what: Sequence[What], symbol: str | None) -> tuple[frozenset[EventType], str | None]:
+    """The types, and the symbol pattern, that event classes or one topic (``market.BTC*``) and ``symbol=`` name."""
+    if symbol is not None and (not isinstance(symbol, str) or not symbol):  # typed or not, a notebook may pass a list
+        raise ValidationError(f"symbol= is one symbol or a pattern such as 'BTC*'; got {symbol!r:.100}")
+    if len(what) == 1 and isinstance(what[0], str):
+        types, pattern = _read_topic(what[0])
+        if pattern is not None and symbol is not None:
+            raise ValidationError(
+                f"the topic {what[0]!r:.100} names its symbols itself: drop symbol={symbol!r:.100}, or what stands "
+                "behind the dot"
+            )
+        pattern = pattern or symbol
+    else:
+        types = frozenset(as_event_type(value) for value in what) or frozenset(EventType)
+        pattern = symbol
+    return types, None if pattern == "*" else pattern
+
+
+def _read_topic(topic: str) -> tuple[frozenset[EventType], str | None]:
+    word, _, pattern = topic.partition(".")
+    matches = symbol_matcher(word)
+    types = frozenset(event_type for event_type in EventType if matches(event_type.topic))
+    if not types:
+        words = ", ".join(event_type.topic for event_type in EventType)
+        raise ValidationError(
+            f"a topic is TYPE.SYMBOL with wildcards * and ?, its type one of {words}: "
+            f'"market.BTC*", "*.ETHUSDT"; got {topic!r:.100}'
+        )
+    return types, pattern or None
+
+
+def default_name(handler: Handler, types: frozenset[EventType], pattern: str | None) -> str:
+    """Module, qualified name, types and symbol: by it, re-running a cell replaces a handler instead of adding one."""
+    function = inspect.unwrap(handler)
+    while hasattr(function, "func") and callable(function.func):  # a functools.partial goes by what it wraps
+        function = inspect.unwrap(function.func)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    qualified = getattr(function, "__qualname__", None) or type(function).__qualname__
+    words = "+".join(event_type.topic for event_type in sorted(types))
+    return f"{module}.{qualified}:{words}.{pattern or '*'}"
+
+
+def _mode_and_fields(handler: Handler, mode: Mode | None, types: frozenset[EventType]) -> tuple[Mode, tuple[str, ...]]:
+    if mode not in (None, "event", "fields", "batch"):
+        raise ValidationError(f"mode is 'event', 'fields' or 'batch'; got {mode!r:.100}")
+    names = _parameter_names(handler)
+    # In the order of the records, so that a message lists them as the documentation does.
+    shared = [
+        name
+        for name in HANDLER_FIELDS[min(types)]
+        if all(name in HANDLER_FIELDS[event_type] for event_type in types)
+    ]  # fmt: skip
+    if mode is None:
+        # Every parameter is a field of the record: the handler wants just those. One called "event" wants the object.
+        mode = "fields" if names and all(name in shared for name in names) else "event"
+    if mode == "fields":
+        unknown = [name for name in names if name not in shared]
+        if unknown or not names:
+            raise ValidationError(
+                f"a fields handler's parameters are names of fields that all its event types have "
+                f"({', '.join(shared)}); got {', '.join(unknown) or 'no parameter'}"
+            )
+        return mode, tuple(names)
+    if len(names) != 1:
+        wanted = "one parameter, the event" if mode == "event" else "one parameter, the batch"
+        raise ValidationError(
+            f"a handler of mode {mode!r} has {wanted}, or parameters that are all names of fields that all its event "
+            f"types have ({', '.join(shared)}); got ({', '.join(names)})"
+        )
+    return mode, ()
+
+
+def _parameter_names(handler: Handler) -> list[str]:
+    """Positional parameters that must be given; those with a default are the handler's own business."""
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):
+        return ["event"]  # a builtin that does not tell: it is given one thing
+    bare = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if bare:
+        raise ValidationError(
+            f"a handler is called with positional arguments; it has keyword-only ones without a default: "
+            f"{', '.join(bare)}"
+        )
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p.name for p in positional if p.default is p.empty]
+    if required:
+        return required
+    if positional:
+        return [positional[0].name]
+    return ["event"] if any(p.kind is p.VAR_POSITIONAL for p in parameters) else []
