@@ -1,7 +1,9 @@
 """Events: the four types, the 128-byte record they are moved as, and the bytes they are stored as.
 
 Start at ``records`` (the row), ``types`` (the objects), ``batch`` (rows with their names); then ``frames`` and
-``entries`` (what Redis holds), ``ports`` (what the other packages know of each other).
+``entries`` (what Redis holds), ``from_table`` and ``to_table`` (pandas), ``merge`` and ``digest`` (a session's order
+and its fingerprint), ``ports`` (what the other packages know of each other). ``rules`` says what is valid, ``rowbytes``
+how rows are copied: never with ``records.copy()``.
 """
 
 from hftlab.events.batch import EventBatch, as_event_type

@@ -22,7 +22,7 @@ class RowDigest:
 
     Ids are replaced by the order in which their names first appeared, and those names are hashed at the end, so the
     digest depends on names and not on the tables. The session's number is left out of the causes: a session that was
-    exported and imported has the same digest. About 25 ns a row.
+    exported and imported has the same digest. About 30 ns a row.
     """
 
     def __init__(self) -> None:
