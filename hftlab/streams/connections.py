@@ -97,6 +97,7 @@ class Connections:
         self._random = random.Random(seed)
         self._pool: BlockingConnectionPool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = asyncio.Semaphore(size)
         self._closed = False
 
     def open(self) -> None:
@@ -133,6 +134,32 @@ class Connections:
     async def link(self) -> AsyncIterator[Link]:
         """Borrow a connection. It is closed where its user leaves replies unread, or leaves with an error."""
         pool = self._ready()
+        async with self._turn(), self._borrowed(pool) as link:
+            yield link
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until fewer connections are in use than there may be."""
+        turns = self._turns
+        try:
+            async with asyncio.timeout(self.policy.deadline_s):
+                await turns.acquire()
+        except TimeoutError:
+            busy = True
+        else:
+            busy = False
+        if busy:
+            raise StreamError(
+                f"all {self._size} connections are in use, and none became free within {self.policy.deadline_s:g} s: "
+                "tails hold one each; make the manager with connections=… more"
+            )
+        try:
+            yield
+        finally:
+            turns.release()
+
+    @asynccontextmanager
+    async def _borrowed(self, pool: BlockingConnectionPool) -> AsyncIterator[Link]:
         # Half the deadline for one silence, so that a server that hangs is tried at least twice.
         reply_s = self.policy.deadline_s / 2
         connection = await _connected(pool, reply_s)
@@ -195,6 +222,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         if self._pool is None:
             self._loop = loop
+            self._turns = asyncio.Semaphore(self._size)
             self._pool = BlockingConnectionPool(
                 max_connections=self._size,
                 timeout=None,

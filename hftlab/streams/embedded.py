@@ -27,6 +27,10 @@ class EmbeddedServer:
     left who started it and still exists. No thread and no event loop is needed to keep it.
     """
 
+    # What the repr needs, also in the traceback of a constructor that failed.
+    _house: House | None = None
+    _shown: str = ""
+
     def __init__(
         self,
         directory: str | os.PathLike[str] = ".hftlab",
@@ -42,7 +46,6 @@ class EmbeddedServer:
         self._appendfsync = appendfsync
         self._binary = None if binary is None else Path(binary)
         self._start_timeout_s = start_timeout_s
-        self._house: House | None = None
 
     @property
     def directory(self) -> Path:

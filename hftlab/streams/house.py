@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, NamedTuple
 
+import psutil
+
 from hftlab.errors import FolderDamaged, ServerUnreachable, StreamError
 from hftlab.streams.address import Address
 from hftlab.streams.folder import SOCKET_NAME, DataFolder, make_runtime, remove_runtime
@@ -239,9 +241,8 @@ def _remove_own_runtime(folder: Path, owner_pid: int) -> None:
 
 def _alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.Error:
         return True
-    return True

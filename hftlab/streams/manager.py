@@ -46,6 +46,11 @@ class RedisStreamManager:
     than a second. Nothing connects before it is needed; ``open`` connects and asks for the server's durability.
     """
 
+    # What the repr needs, also in the traceback of a constructor that failed.
+    address: Address = Address({}, None, "no address")
+    _keys: Keys = Keys()
+    _durability: Durability | None = None
+
     def __init__(
         self,
         url: str | Address,
@@ -91,7 +96,6 @@ class RedisStreamManager:
         self._reading = Reading(self._connections, self._keys, self._decoder)
         self._on_damaged = on_damaged
         self._threads: dict[str, ThreadPoolExecutor] = {}
-        self._durability: Durability | None = None
         self._is_open = False
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -255,11 +259,17 @@ class RedisStreamManager:
         number, log = split_event_id(event_id)
         info = await self._catalogue.by_number(number)
         wanted = LogRange(start_log=log, end_log=log + 1)
-        async for batch in self.read(info, wanted, symbols=SymbolTable(), sources=SourceTable(), prefetch=1):
+        symbols, sources = SymbolTable(), SourceTable()
+        # Damage beside it does not matter; damage to itself leaves nothing to be found.
+        async for batch in self.read(info, wanted, symbols=symbols, sources=sources, prefetch=1, on_damaged="skip"):
             return batch[0]
         raise UnknownEvent(
             f"the session {info.name!r} has no event with the log sequence {log} (event id {event_id}): "
-            + (f"it ends at {info.events - 1}" if log >= info.events else "its entry was deleted")
+            + (
+                f"it ends at {info.events - 1}"
+                if log >= info.events
+                else "its entry was deleted, or can't be read (range says why)"
+            )
         )
 
     def tail(

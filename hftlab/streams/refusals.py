@@ -12,9 +12,14 @@ from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -43,6 +48,15 @@ _LATER = (
     "UNBLOCKED",
 )
 _PASSWORD = ("NOAUTH", "WRONGPASS")
+# redis-py makes classes of these, and takes the word away.
+_PREFIXES: dict[type[BaseException], str] = {
+    BusyLoadingError: "LOADING",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    MasterDownError: "MASTERDOWN",
+    TryAgainError: "TRYAGAIN",
+    ClusterDownError: "CLUSTERDOWN",
+}
 _MEANING = {
     "LOADING": "it is still loading its data",
     "OOM": "its memory is full (maxmemory): delete sessions, or raise the limit",
@@ -68,15 +82,13 @@ def judge(error: BaseException, address: Address) -> Verdict:
     """What a failure means. Never raises."""
     error = _root(error)
     words = address.scrub(_words(error))
-    prefix = words.partition(" ")[0].rstrip(":")
+    prefix = _PREFIXES.get(type(error)) or words.partition(" ")[0].rstrip(":")
     if isinstance(error, (AuthenticationError, AuthenticationWrongNumberOfArgsError)) or prefix in _PASSWORD:
         text = (
-            f"the server at {address} wants another user or password than the one that it was given (none counts as "
-            "one): put them into the URL, percent-encoded"
+            f"the server at {address} wants another user or password than it was given, or none; it says: {words}. "
+            "They stand in the URL, percent-encoded: redis://user:password@host:port"
         )
         return Verdict(AuthenticationFailed(text), False, "wrong user or password")
-    if isinstance(error, BusyLoadingError):
-        prefix = "LOADING"
     if prefix in _LATER:
         meaning = _MEANING.get(prefix, "it asks to come back later")
         text = f"the server at {address} answered, but would not do it: {meaning} ({words})"

@@ -52,13 +52,15 @@ def mixed(count: int, *, seed: int = 0, start_ns: int = START_NS) -> EventBatch:
     for index, choice in enumerate(random.choice(4, count, p=(0.7, 0.1, 0.1, 0.1))):
         symbol = ("BTCUSDT", "ETHUSDT", "SOL-Ünï")[int(random.integers(3))]
         received = start_ns + index * STEP_NS
+        # Tells the events of one seed from those of another.
+        timestamp = received - 1 - seed * 13
         number = float(np.round(random.normal(100, 5), 3))
         if choice == 0:
             events.append(
                 MarketDataEvent(
                     symbol=symbol,
                     received=received,
-                    timestamp=received - 5,
+                    timestamp=timestamp,
                     kind=Kind.QUOTE,
                     bid=number,
                     ask=number + 1,
@@ -71,7 +73,7 @@ def mixed(count: int, *, seed: int = 0, start_ns: int = START_NS) -> EventBatch:
                 OrderEvent(
                     symbol=symbol,
                     received=received,
-                    timestamp=received,
+                    timestamp=timestamp,
                     order_id=f"o-{seed}-{index}",
                     direction=Side.BUY,
                     quantity=number,
@@ -84,7 +86,7 @@ def mixed(count: int, *, seed: int = 0, start_ns: int = START_NS) -> EventBatch:
                 FillEvent(
                     symbol=symbol,
                     received=received,
-                    timestamp=received,
+                    timestamp=timestamp,
                     order_id=f"o-{seed}-{index}",
                     executed_qty=1.0,
                     executed_price=number,
@@ -95,7 +97,7 @@ def mixed(count: int, *, seed: int = 0, start_ns: int = START_NS) -> EventBatch:
                 SignalEvent(
                     symbol=symbol,
                     received=received,
-                    timestamp=received,
+                    timestamp=timestamp,
                     signal_type="WIDE",
                     strength=number,
                     strategy_id="s",
