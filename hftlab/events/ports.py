@@ -5,7 +5,7 @@ Packages that never import one another meet here. Everything is described by wha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -148,11 +148,41 @@ class BusRun(Protocol):
         ...
 
 
+class FailedCall(Protocol):
+    """A handler's call that raised. ``bus.Failure`` is one."""
+
+    @property
+    def handler(self) -> str:
+        """The handler's name."""
+        ...
+
+    @property
+    def error(self) -> BaseException:
+        """What it raised."""
+        ...
+
+
+class FailedCalls(Protocol):
+    """The latest failed calls, the oldest first, and the count of all. ``bus.FailureLog`` is one."""
+
+    @property
+    def count(self) -> int:
+        """How many calls have failed since the bus was made; not all of them are kept."""
+        ...
+
+    def __iter__(self) -> Iterator[FailedCall]: ...
+
+
 class RunBus(Protocol):
     """What a replay needs of a bus. ``bus.EventBus`` is one."""
 
     symbols: SymbolTable
     sources: SourceTable
+
+    @property
+    def failures(self) -> FailedCalls:
+        """What handlers raised."""
+        ...
 
     def begin_run(
         self,
