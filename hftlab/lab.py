@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import html
+import math
 import os
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
 
 from hftlab.bus import EventBus
 from hftlab.bus.bus import DEFAULT_CAPACITY
@@ -145,9 +148,15 @@ class Lab:
         import pandas as pd
 
         listed = await self.streams.sessions()
+        bounds = {"start": [info.start_ns for info in listed], "end": [info.end_ns for info in listed]}
         data = {
-            "start": pd.to_datetime([info.start_ns or None for info in listed], unit="ns", utc=True),
-            "end": pd.to_datetime([info.end_ns or None for info in listed], unit="ns", utc=True),
+            # An empty session has neither: pandas' missing time is the least of all int64.
+            **{
+                name: pd.DatetimeIndex(
+                    np.array([ns or np.iinfo(np.int64).min for ns in column], "datetime64[ns]"), tz="UTC"
+                )
+                for name, column in bounds.items()
+            },
             "events": [info.events for info in listed],
             **{t.topic: [info.counts.get(t.topic, 0) for info in listed] for t in EventType},
             "symbols": [", ".join(info.symbols[:10]) + (" …" if len(info.symbols) > 10 else "") for info in listed],
@@ -164,6 +173,8 @@ class Lab:
         types: Sequence[type[Event] | EventType | str] | type[Event] | EventType | str | None = None,
         symbols: Sequence[str] | str | None = None,
         where: Where | None = None,
+        speed: float = math.inf,
+        max_gap_s: float | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         bus: EventBus | None = None,
     ) -> Replay:
@@ -171,10 +182,14 @@ class Lab:
 
         ``start`` (included) and ``end`` (not included) are times of arrival, bare times of day (UTC, within the
         session) or event ids. ``types`` are event classes, ``where`` takes records, a structured array of one type,
-        and returns a boolean array. Nothing is read before ``run`` or ``step``, which raise for what does not fit.
+        and returns a boolean array. ``speed`` is 1 for real time by arrivals, ``math.inf`` flat out, 0 for stepping
+        only; silences longer than ``max_gap_s`` are shortened to it. Nothing is read before ``run``, ``play`` or
+        ``step``, which raise for what does not fit.
         """
         selection = Selection(start=start, end=end, types=types, symbols=symbols, where=where)
-        return Replay(self.streams, bus or self.bus, session, selection, prefetch=prefetch)
+        return Replay(
+            self.streams, bus or self.bus, session, selection, speed=speed, max_gap_s=max_gap_s, prefetch=prefetch
+        )
 
     # -- looked at ------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,13 @@
-"""Replays: a recorded session through the handlers of a bus, whole or event by event.
+"""Replays: a recorded session through the handlers of a bus: whole, paced, or event by event.
 
-Start at ``replay`` (``Replay``); ``selection`` says what range and filters can be asked for, ``transcript`` keeps the
-digest.
+Start at ``replay`` (``Replay``, what users hold); ``course`` is one run of it, ``feeder`` brings the rows that are due,
+``pace`` says when that is, ``selection`` which rows are wanted, ``transcript`` and ``trace`` what was delivered.
 """
 
-from hftlab.replay.replay import Replay, ReplayStatistics, State
+from hftlab.replay.pace import Pace
+from hftlab.replay.replay import Replay
 from hftlab.replay.selection import Selection
+from hftlab.replay.statistics import ReplayStatistics, State
+from hftlab.replay.trace import PriceTrace
 
-__all__ = ["Replay", "ReplayStatistics", "Selection", "State"]
+__all__ = ["Pace", "PriceTrace", "Replay", "ReplayStatistics", "Selection", "State"]

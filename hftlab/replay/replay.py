@@ -1,61 +1,45 @@
-"""``Replay``: a recorded session through the handlers of a bus, whole or step by step, always the same."""
+"""``Replay``: a recorded session through the handlers of a bus, whole, paced or step by step, always the same."""
 
 from __future__ import annotations
 
 import asyncio
-import enum
-import html
+import math
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from hftlab.clock import VirtualClock, format_time
+from hftlab.clock import VirtualClock
+from hftlab.clock.times import Time
 from hftlab.errors import EmptyRange, ReplayError, ValidationError
 from hftlab.events.batch import EventBatch
-from hftlab.events.ports import BusRun, LogRange, RunBus, SessionInfo, SessionLog, Work
-from hftlab.events.records import MAX_LOG_SEQUENCE
-from hftlab.replay.selection import Selection
-from hftlab.replay.transcript import Transcript
+from hftlab.events.ports import FailedCalls, LogRange, RunBus, SessionInfo, SessionLog
+from hftlab.events.records import Rows
+from hftlab.replay.course import SLICE_NS, Course, Halt
+from hftlab.replay.feeder import Until
+from hftlab.replay.pace import Pace, check_gap
+from hftlab.replay.selection import Selection, Span, bound
+from hftlab.replay.shown import describe, html_of, nothing_left
+from hftlab.replay.statistics import ReplayStatistics, State
+from hftlab.replay.trace import PriceTrace
 
-SLICE_NS = 400_000
 DEFAULT_PREFETCH = 4
-_PROGRESS_AFTER_S = 1.0
 
-
-class State(enum.Enum):
-    """Where a replay is in its life."""
-
-    READY = "ready"
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True)
-class ReplayStatistics:
-    """Counts of the current run. ``delivered``: recorded events; ``emitted``: what handlers added; times in ns UTC."""
-
-    state: str
-    delivered: int
-    emitted: int
-    filtered: int
-    position_ns: int
-    log_sequence: int
-    elapsed_s: float
-    counts: dict[str, int]
+Target = Time | Callable[[Rows], npt.NDArray[np.bool_]]
 
 
 class Replay:
     """One session, or a part of it, replayed on a bus that it has to itself for that time.
 
-    ``run`` goes to the end, ``step(n)`` handles the next ``n`` events; they can follow each other. Handlers see
-    the virtual ``clock``; ``digest`` is of all that was delivered and emitted so far. The same session, selection
-    and handlers give the same digest, whatever the frame size, ``slice_ns``, ``prefetch`` or machine. After the end,
-    ``run`` starts afresh. Make one with ``lab.replay``.
+    ``await run()`` goes to the end; ``play()`` does so in the background, with ``pause()``, ``await step(n)``,
+    ``await seek(…)`` and ``speed`` to control it. Handlers see the virtual ``clock``; ``digest`` is of all that was
+    delivered and emitted so far. The same session, selection and handlers give the same digest, whatever the speed,
+    pauses, frame size, ``slice_ns``, ``prefetch`` or machine. Make one with ``lab.replay``.
+
+    All methods belong to the loop's thread. Interrupting or cancelling any of them pauses; nothing is lost or doubled.
     """
 
     def __init__(
@@ -65,6 +49,8 @@ class Replay:
         session: str,
         selection: Selection | None = None,
         *,
+        speed: float = math.inf,
+        max_gap_s: float | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         slice_ns: int = SLICE_NS,
     ) -> None:
@@ -74,75 +60,149 @@ class Replay:
             raise ValidationError(f"slice_ns is above 0; got {slice_ns}")
         self.session_name = session
         self.selection = selection or Selection()
-        self.clock = VirtualClock()
-        self.state = State.READY
         self._log, self._bus = log, bus
         self._prefetch, self._slice_ns = prefetch, slice_ns
-        self._info: SessionInfo | None = None
-        self._wanted = LogRange()
-        self._run: BusRun | None = None
-        self._source: AsyncIterator[EventBatch] | None = None
-        self._pending: EventBatch | None = None
-        self._transcript: Transcript | None = None
-        self._delivered = self._emitted = self._filtered = self._log_sequence = 0
-        self._elapsed_s = 0.0
+        self._pace = Pace(speed, check_gap(max_gap_s))
+        self._state = State.READY
+        self._span: Span | None = None
+        self._course: Course | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stop = False
+        self._failure: BaseException | None = None
+        self._watchers: list[Callable[[], None]] = []
+        self._rested = asyncio.Event()
+        self._rested.set()
 
-    # -- controlling ----------------------------------------------------------------------------------------------
+    # -- playing ------------------------------------------------------------------------------------------------------
 
     async def run(self, *, progress: bool | None = None) -> Self:
-        """Deliver everything up to the end of the range; from the start again if the last run is through.
+        """Deliver everything up to the end of the range, at ``speed``; afresh if the last run is through.
 
-        Raises EmptyRange where nothing matches, HandlerFailed at the end if a handler failed meanwhile. Interrupting
-        or cancelling it pauses: ``run`` and ``step`` go on from there. ``progress`` shows a bar (None: after a second).
+        Raises EmptyRange where nothing matches, HandlerFailed at the end if a handler failed meanwhile. ``progress``
+        shows a bar (None: after a second). ``pause()`` ends it early.
         """
-        if self.state in (State.DONE, State.CLOSED):
-            self._forget()
-        await self._begin()
-        total = (self._wanted.end_log or 0) - (self._wanted.start_log or 0)
-        delay = 0.0 if progress else _PROGRESS_AFTER_S
-        bar: tqdm[Any] = tqdm(
-            total=total,
-            desc=self.session_name,
-            unit="event",
-            unit_scale=True,
-            delay=delay,
-            disable=progress is False,
-            leave=False,
-        )
-        with bar:
-            await self._drive(1 << 62, bar)
-        if self.state is State.DONE and not self._delivered:
-            raise EmptyRange(self._nothing_left())
-        self._bus.raise_failures()
+        await self._begin(afresh=True)
+        self._stop = False
+        assert self._course is not None
+        with self._course.bar(self.session_name, progress) as bar:
+            await self._drive(bar=bar)
+        self._raise_what_failed()
+        return self
+
+    def play(self) -> None:
+        """Begin, or go on, in the background; afresh if the last run is through. Harmless while it plays.
+
+        What fails is kept: shown by the repr, raised by ``wait`` and by the next call.
+        """
+        if self._task is not None and not self._task.done():
+            self._stop = False
+            return
+        self._check_rested()
+        self._raise_failure()
+        self._stop = False
+        self._task = asyncio.get_running_loop().create_task(self._play(), name=f"replay of {self.session_name}")
+
+    resume = play
+
+    async def _play(self) -> None:
+        try:
+            await self._begin(afresh=True)
+            await self._drive()
+            self._raise_what_failed()
+        except Exception as error:  # raised by the next call
+            self._failure = error
+            self._tell()
+
+    def pause(self) -> None:
+        """Stop after the current slice (0.4 ms and the handler that is being called); harmless at rest."""
+        self._stop = True
+        if self._course is not None:
+            self._course.wake()
+
+    async def paused(self) -> None:
+        """Wait until the replay is at rest: paused, done or closed. Raises nothing of what failed."""
+        task = self._task
+        if task is not None and task is not asyncio.current_task():
+            await asyncio.wait([task])
+        await self._rested.wait()
+
+    async def wait(self) -> Self:
+        """Wait until the replay is at rest, and raise what made it stop, if something did."""
+        await self.paused()
+        self._raise_failure()
         return self
 
     async def step(self, events: int = 1) -> EventBatch:
         """Deliver the next ``events`` recorded events, with all that they lead to, and return these rows as a batch.
 
-        A batch handler waits for the end of its batch. Returns fewer rows, or none, at the end. Raises HandlerFailed.
+        Pauses first if it plays. A batch handler waits for the end of its batch. Returns fewer rows, or none, at the
+        end. Raises HandlerFailed.
         """
         if isinstance(events, bool) or not isinstance(events, int) or events < 1:
             raise ValidationError(f"step(n) takes a number of events of at least 1; got {events!r}")
+        await self._rest()
         await self._begin()
-        if self.state is State.DONE:
+        if self._course is None or self._state is State.DONE:
             return EventBatch.empty()
-        assert self._transcript is not None
-        self._transcript.keep()
+        transcript = self._course.transcript
+        self._stop = False
+        transcript.keep()
         try:
-            await self._drive(events, None)
+            await self._drive(events, hurry=True)
         finally:
-            taken = self._transcript.take()
-        self._bus.raise_failures()
-        return taken
+            stepped = transcript.take()
+        self._raise_what_failed()
+        return stepped
+
+    async def run_until(self, target: Target) -> Self:
+        """Go on, at ``speed``, up to a time or an event id (not included), or a predicate over records; then pause.
+
+        A predicate takes records of one type and returns a boolean array; the first event for which it holds is the
+        last one delivered. Raises like ``run``, and ValidationError or TimeError for a target that can't be.
+        """
+        await self._rest()
+        await self._begin()
+        if callable(target):
+            until = Until(predicate=target)
+        else:
+            assert self._span is not None
+            arrival_ns, log_sequence = bound(target, self._span.session)
+            until = Until(arrival_ns, log_sequence)
+        self._stop = False
+        await self._drive(until=until)
+        self._raise_what_failed()
+        return self
+
+    async def seek(self, target: Time) -> Self:
+        """Go to a time (with a zone, or a bare time of day) or an event id within the range, and stand or play there.
+
+        Forwards, the events between are skipped (and counted), and the run goes on. Backwards, a fresh run begins
+        there: handlers keep what they have, digest, counts and clock begin anew. Raises EmptyRange, TimeError; the
+        replay is then where it was.
+        """
+        playing = self._state is State.RUNNING
+        await self._rest()
+        await self._begin(afresh=True)
+        span, course = self._span, self._course
+        assert span is not None and course is not None  # noqa: PT018
+        part, begin_ns, begin_log = span.target(target)
+        ahead = begin_log >= course.log_sequence if begin_log is not None else (begin_ns or 0) > self.position_ns
+        if ahead and course.delivered:
+            await course.skip_to(self._source(span.session, span.starting(begin_ns, begin_log or course.log_sequence)))
+        else:
+            await self._leave()
+            self._start(span, part)
+        self._become(State.PAUSED)
+        if playing:
+            self.play()
+        return self
 
     async def close(self) -> None:
         """Leave the bus and stop reading. Idempotent; what was delivered, and its digest, stay readable."""
-        self._leave()
-        if self._source is not None:
-            source, self._source = self._source, None
-            await _close(source)
-        if self.state is not State.DONE:
-            self.state = State.CLOSED
+        await self._rest()
+        await self._leave()
+        if self._state is not State.DONE:
+            self._become(State.CLOSED)
 
     async def __aenter__(self) -> Self:
         await self._begin()
@@ -151,183 +211,211 @@ class Replay:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # -- driving --------------------------------------------------------------------------------------------------
+    # -- pace ---------------------------------------------------------------------------------------------------------
 
-    async def _begin(self) -> None:
-        """Read what the session holds and take the bus, unless a run is under way."""
-        if self.state is State.RUNNING:
-            raise ReplayError("this replay is running already; await its end, or make another with a bus of its own")
-        if self._run is not None or self.state is State.DONE:
+    @property
+    def speed(self) -> float:
+        """1 is real time by the events' arrivals, ``math.inf`` flat out, 0 stands still. Settable while it plays."""
+        return self._pace.speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self._pace.change(speed, time.perf_counter_ns())
+        if self._course is not None:
+            self._course.pace_changed()
+        self._tell()
+
+    @property
+    def max_gap_s(self) -> float | None:
+        """Longer silences are shortened to this while it plays at a finite speed (None: none is). Settable."""
+        gap_ns = self._pace.max_gap_ns
+        return None if gap_ns is None else gap_ns / 1e9
+
+    @max_gap_s.setter
+    def max_gap_s(self, max_gap_s: float | None) -> None:
+        self._pace.max_gap_ns = check_gap(max_gap_s)
+
+    # -- driving ------------------------------------------------------------------------------------------------------
+
+    async def _begin(self, *, afresh: bool = False) -> None:
+        """Read what the session holds and take the bus, unless a run is under way (``afresh``: or is through)."""
+        self._check_rested()
+        self._raise_failure()
+        through = self._state in (State.DONE, State.CLOSED)
+        if (self._course is not None and not through) or (self._state is State.DONE and not afresh):
             return
-        if self.state is State.CLOSED:
-            self._forget()
-        self._info = await self._log.session(self.session_name)
-        self._wanted = self.selection.log_range(self._info)
+        info = await self._log.session(self.session_name)
+        wanted = self.selection.log_range(info)
         await self._bus.drain()
-        begins = self._wanted.start_ns
-        self.clock = VirtualClock(self._info.start_ns if begins is None else begins)
-        transcript = Transcript(self._bus.symbols, self._bus.sources, self._info.number)
-        self._run = self._bus.begin_run(
-            f"replay of {self.session_name}", self.clock, transcript.observe, self._give_way
+        await self._leave()
+        self._start(Span(info, wanted), wanted)
+        self._become(State.PAUSED)
+
+    def _start(self, span: Span, part: LogRange) -> None:
+        """Put a fresh run on the bus that delivers ``part`` of the range."""
+        self._span, info = span, span.session
+        clock = VirtualClock(max(info.start_ns, part.start_ns or 0))
+        self._pace = Pace(self._pace.speed, self._pace.max_gap_ns)
+        self._course = Course(
+            self._bus,
+            f"replay of {self.session_name}",
+            clock,
+            info,
+            self._source(info, part),
+            self.selection,
+            self._pace,
+            self._give_way,
+            slice_ns=self._slice_ns,
+            log_sequence=part.start_log or 0,
         )
-        self._transcript = transcript
-        self._source = self._log.read(
-            self._info,
-            self._wanted,
-            symbols=self._bus.symbols,
-            sources=self._bus.sources,
-            prefetch=self._prefetch,
-        )
-        self.state = State.PAUSED
+
+    def _source(self, info: SessionInfo, part: LogRange) -> Any:
+        return self._log.read(info, part, symbols=self._bus.symbols, sources=self._bus.sources, prefetch=self._prefetch)
+
+    async def _drive(
+        self, events: int = 1 << 62, *, hurry: bool = False, until: Until | None = None, bar: tqdm[Any] | None = None
+    ) -> None:
+        course = self._course
+        assert course is not None
+        self._rested.clear()
+        self._become(State.RUNNING)
+        halt = Halt.STOPPED
+        try:
+            halt = await course.drive(events, lambda: self._stop, hurry=hurry, until=until, bar=bar)
+        finally:
+            self._become(State.DONE if halt is Halt.END else State.PAUSED)
+            self._rested.set()
+
+    async def _rest(self) -> None:
+        """Pause, if it plays in the background, and wait until it stands."""
+        if self._task is not None and not self._task.done():
+            self.pause()
+            await self.paused()
+
+    def _check_rested(self) -> None:
+        playing = self._task is not None and not self._task.done() and self._task is not asyncio.current_task()
+        if playing or self._state is State.RUNNING:
+            raise ReplayError(
+                "this replay is running already: replay.pause() stops it, await replay.wait() awaits its end; for a "
+                "second one side by side, make another with a bus of its own"
+            )
 
     def _give_way(self) -> bool:
         """Another run wants the bus: a paused replay ends for it, so that re-running a cell is harmless."""
-        if self.state is State.RUNNING:
+        if self._state is State.RUNNING:
             return False
-        self._leave()
-        self.state = State.CLOSED
+        if self._course is not None:
+            self._course.end()
+        self._become(State.CLOSED)
         return True
 
-    def _leave(self) -> None:
-        if self._run is not None:
-            run, self._run = self._run, None
-            run.end()
+    async def _leave(self) -> None:
+        if self._course is not None:
+            await self._course.close()
 
-    def _forget(self) -> None:
-        """Back to the start: the next run is a fresh one."""
-        self._leave()
-        self._source = self._pending = self._transcript = None
-        self._delivered = self._emitted = self._filtered = self._log_sequence = 0
-        self._elapsed_s = 0.0
-        self.state = State.READY
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
-    async def _drive(self, events: int, bar: tqdm[Any] | None) -> None:
-        if self.state is State.DONE:
-            return
-        run = self._run
-        assert run is not None
-        self.state = State.RUNNING
-        begin = time.perf_counter()
-        last = self._delivered + events
-        try:
-            more, work = True, Work(0, 0, False, False)
-            while more and self._delivered < last:
-                work = run.work(last - self._delivered, time.perf_counter_ns() + self._slice_ns)
-                self._delivered += work.handled
-                self._emitted += work.emitted
-                if bar is not None and work.handled:
-                    bar.update(self._log_sequence - (self._wanted.start_log or 0) - bar.n)
-                if work.awaiting:
-                    await run.settle()
-                elif work.idle:
-                    more = await self._feed(run)
-                await asyncio.sleep(0)
-            # A step that took the last event ends the replay: nobody has to step once more to find that out.
-            if not more or (work.idle and not await self._feed(run)):
-                await self._finish(run)
-        finally:
-            self._elapsed_s += time.perf_counter() - begin
-            if self.state is State.RUNNING:
-                self.state = State.PAUSED
+    def _raise_what_failed(self) -> None:
+        course = self._course
+        assert course is not None
+        if self._state is State.DONE and not course.delivered and not course.skipped:
+            raise EmptyRange(nothing_left(self.session_name, self.selection, course.filtered))
+        self._bus.raise_failures()
 
-    async def _feed(self, run: BusRun) -> bool:
-        """Queue the next rows; False when there are none."""
-        assert self._source is not None
-        while True:
-            if self._pending is None:
-                batch = await anext(self._source, None)
-                if batch is None:
-                    return False
-                self._pending = self.selection.apply(batch)
-                self._filtered += len(batch) - len(self._pending)
-            taken = run.offer(self._pending)
-            if taken:
-                self._log_sequence = int(self._pending.records["log_sequence"][taken - 1]) + 1
-            rest = self._pending[taken:]
-            self._pending = rest if len(rest) else None
-            if taken or self._pending is not None:
-                return True
+    # -- looked at ----------------------------------------------------------------------------------------------------
 
-    async def _finish(self, run: BusRun) -> None:
-        """Deliver what batch handlers wait for, and leave the bus."""
-        run.finish()
-        while True:
-            work = run.work(1 << 62, time.perf_counter_ns() + self._slice_ns)
-            self._delivered += work.handled
-            self._emitted += work.emitted
-            if work.awaiting:
-                await run.settle()
-            elif work.idle:
-                break
-            await asyncio.sleep(0)
-        self._leave()
-        self.state = State.DONE
+    @property
+    def state(self) -> State:
+        """READY, RUNNING, PAUSED, DONE or CLOSED."""
+        return self._state
 
-    # -- looked at ------------------------------------------------------------------------------------------------
+    @property
+    def clock(self) -> VirtualClock:
+        """The time that handlers see."""
+        return VirtualClock() if self._course is None else self._course.clock
 
     @property
     def session(self) -> SessionInfo | None:
         """What the session held when the run began (None before)."""
-        return self._info
+        return None if self._span is None else self._span.session
 
     @property
     def delivered(self) -> int:
         """How many recorded events have been delivered in this run."""
-        return self._delivered
+        return 0 if self._course is None else self._course.delivered
 
     @property
     def position_ns(self) -> int:
-        """The virtual time that the run has reached, in ns UTC."""
-        return self.clock.now_ns()
+        """The virtual time that the run has reached, in ns UTC; 0 before the first."""
+        return 0 if self._course is None else self._course.clock.now_ns()
 
     @property
     def digest(self) -> str:
         """XXH3-128 of all rows delivered and emitted so far, with names for ids: 32 hexadecimal digits."""
-        if self._transcript is None:
+        if self._course is None:
             raise ReplayError("nothing has been delivered yet: await replay.run(), or replay.step()")
-        return self._transcript.digest
+        return self._course.transcript.digest
+
+    @property
+    def trace(self) -> PriceTrace:
+        """The decimated path of prices that this run delivered."""
+        return PriceTrace(self._bus.symbols) if self._course is None else self._course.transcript.trace
+
+    def latest(self, count: int = 20) -> EventBatch:
+        """Copies of the latest rows delivered and emitted (at most 100), the newest last."""
+        return EventBatch.empty() if self._course is None else self._course.transcript.latest(count)
+
+    @property
+    def failures(self) -> FailedCalls:
+        """What handlers of the bus raised so far, also while it still plays: the latest 100, the oldest first."""
+        return self._bus.failures
 
     def statistics(self) -> ReplayStatistics:
-        """Counts of the current run; cheap."""
-        counts = self._transcript.counts if self._transcript is not None else {}
+        """The numbers of the current run, frozen; some 10 µs, and what the rows since the last time cost."""
+        course, span = self._course, self._span
         return ReplayStatistics(
-            state=self.state.value,
-            delivered=self._delivered,
-            emitted=self._emitted,
-            filtered=self._filtered,
+            state=self._state.value,
+            speed=self.speed,
+            delivered=self.delivered,
+            emitted=0 if course is None else course.emitted,
+            filtered=0 if course is None else course.filtered,
+            skipped=0 if course is None else course.skipped,
             position_ns=self.position_ns,
-            log_sequence=min(self._log_sequence, MAX_LOG_SEQUENCE),
-            elapsed_s=self._elapsed_s,
-            counts={event_type.topic: count for event_type, count in counts.items() if count},
+            start_ns=0 if span is None else span.start_ns,
+            end_ns=0 if span is None else span.end_ns,
+            progress=1.0 if self._state is State.DONE else 0.0 if span is None else span.progress(self.position_ns),
+            log_sequence=0 if course is None else course.log_sequence,
+            elapsed_s=0.0 if course is None else course.elapsed_s,
+            rate_hz=0.0 if course is None else course.rate_hz,
+            lag_ns=0 if course is None else course.lag_ns,
+            counts={} if course is None else course.counts,
+            failure="" if self._failure is None else f"{type(self._failure).__name__}: {self._failure}",
         )
 
-    def _nothing_left(self) -> str:
-        filters = [f"{name}=" for name in ("symbols", "where") if getattr(self.selection, name) is not None]
-        return (
-            f"{' and '.join(filters) or 'the range'} left none of the {self._filtered:,} events that session "
-            f"{self.session_name!r} has in this range: widen it"
-        )
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback``, on the loop, whenever state or speed change; returns what ends that."""
+        self._watchers.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._watchers:
+                self._watchers.remove(callback)
+
+        return unsubscribe
+
+    def _become(self, state: State) -> None:
+        if state is not self._state:
+            self._state = state
+            self._tell()
+
+    def _tell(self) -> None:
+        for callback in list(self._watchers):
+            callback()
 
     def __repr__(self) -> str:
-        at = f", at {format_time(self.position_ns)}" if self._delivered else ""
-        return f"Replay({self.session_name}: {self.state.value}, {self._delivered:,} events{at})"
+        return describe(self.session_name, self.statistics())
 
     def _repr_html_(self) -> str:
-        shown = self.statistics()
-        rate = f"{shown.delivered / shown.elapsed_s:,.0f} events/s" if shown.elapsed_s > 0 else ""
-        cells = {
-            "state": shown.state,
-            "events": f"{shown.delivered:,}" + (f" of {self._info.events:,} in the session" if self._info else ""),
-            "emitted": f"{shown.emitted:,}",
-            "at": format_time(shown.position_ns) if shown.delivered else "",
-            "rate": rate,
-            "digest": self.digest if self._transcript is not None else "",
-        }
-        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in cells.items())
-        return f"<div><b>Replay</b> of {html.escape(self.session_name)}<table>{rows}</table></div>"
-
-
-async def _close(source: AsyncIterator[EventBatch]) -> None:
-    aclose = getattr(source, "aclose", None)
-    if aclose is not None:
-        await aclose()
+        return html_of(self.session_name, self.statistics(), "" if self._course is None else self.digest)

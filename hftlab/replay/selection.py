@@ -45,8 +45,8 @@ class Selection:
             has = ", ".join(f"{count:,} {word}" for word, count in session.counts.items() if count)
             asked = ", ".join(event_type.topic for event_type in sorted(types)) or "no type at all"
             raise EmptyRange(f"the session {session.name!r} holds {has}; types= asks for {asked}")
-        start_ns, start_log = _bound(self.start, session)
-        end_ns, end_log = _bound(self.end, session)
+        start_ns, start_log = bound(self.start, session)
+        end_ns, end_log = bound(self.end, session)
         # What is appended while the replay runs is not part of it: two replays of one session read the same.
         end_log = session.events if end_log is None else min(end_log, session.events)
         wanted = LogRange(types, start_ns, end_ns, start_log, end_log)
@@ -80,7 +80,7 @@ class Selection:
         if self.symbols is not None:
             mask = self._wanted_symbols(batch.symbols)[batch.records["symbol"]]
         if self.where is not None:
-            kept = self._where(batch)
+            kept = rows_where(self.where, batch, "where=")
             mask = kept if mask is None else mask & kept
         if mask is None or bool(mask.all()):
             return batch
@@ -90,30 +90,77 @@ class Selection:
         wanted = set(_symbols(self.symbols or ()))
         return np.fromiter((symbol in wanted for symbol in symbols), bool, len(symbols))
 
-    def _where(self, batch: EventBatch) -> npt.NDArray[np.bool_]:
-        assert self.where is not None
-        mask = np.zeros(len(batch), bool)
-        for event_type in batch.counts():
-            chosen = batch.records["type"] == event_type
-            rows = of_type(batch.records, event_type)
-            try:
-                kept = self.where(rows)
-            except ValueError as error:
-                raise ValidationError(
-                    f"where= failed on {event_type.name} records: {error}. "
-                    f"They have: {', '.join(rows.dtype.names or ())}; restrict the replay with types=[…] if it is "
-                    "meant for another type"
-                ) from error
-            if not isinstance(kept, np.ndarray) or kept.dtype != bool or kept.shape != (len(rows),):
-                raise ValidationError(
-                    f"where= takes records and returns a boolean array, one value a row ({len(rows)},); "
-                    f"got {getattr(kept, 'dtype', type(kept).__name__)} of shape {getattr(kept, 'shape', None)}"
-                )
-            mask[chosen] = kept
-        return mask
+
+@dataclass(frozen=True)
+class Span:
+    """A range of a session, in time. Times are ns UTC of arrival."""
+
+    session: SessionInfo
+    wanted: LogRange
+
+    @property
+    def start_ns(self) -> int:
+        """The range's first moment."""
+        return max(self.wanted.start_ns or 0, self.session.start_ns)
+
+    @property
+    def end_ns(self) -> int:
+        """The range's last moment."""
+        end_ns = self.session.end_ns
+        return end_ns if self.wanted.end_ns is None else min(self.wanted.end_ns, end_ns)
+
+    def progress(self, position_ns: int) -> float:
+        """How far through, 0 to 1."""
+        span_ns = self.end_ns - self.start_ns
+        return min(max((position_ns - self.start_ns) / span_ns, 0.0), 1.0) if span_ns > 0 else 0.0
+
+    def target(self, target: Time) -> tuple[LogRange, int | None, int | None]:
+        """The part of the range from ``target`` on, and ``target`` as a moment or a log sequence. Raises EmptyRange."""
+        begin_ns, begin_log = bound(target, self.session)
+        if begin_ns is not None and not self.start_ns <= begin_ns <= self.end_ns:
+            raise EmptyRange(
+                f"seek goes to a moment from {format_time(self.start_ns)} to {format_time(self.end_ns)}; "
+                f"got {format_time(begin_ns)}"
+            )
+        if begin_log is not None and not (self.wanted.start_log or 0) <= begin_log < (self.wanted.end_log or 0):
+            raise EmptyRange(
+                f"seek goes to an event of the range, number {self.wanted.start_log or 0:,} to "
+                f"{(self.wanted.end_log or 0) - 1:,}; got number {begin_log:,}"
+            )
+        return self.starting(begin_ns, begin_log), begin_ns, begin_log
+
+    def starting(self, start_ns: int | None, start_log: int | None) -> LogRange:
+        """The range with another start, at or after its own."""
+        wanted = self.wanted
+        start_ns = wanted.start_ns if start_ns is None else start_ns
+        start_log = max(start_log or 0, wanted.start_log or 0) or None
+        return LogRange(wanted.types, start_ns, wanted.end_ns, start_log, wanted.end_log)
 
 
-def _bound(value: Time | None, session: SessionInfo) -> tuple[int | None, int | None]:
+def rows_where(where: Where, batch: EventBatch, name: str) -> npt.NDArray[np.bool_]:
+    """What a user's predicate over records says of each row of a batch, asked type by type. Raises ValidationError."""
+    mask = np.zeros(len(batch), bool)
+    for event_type in batch.counts():
+        chosen = batch.records["type"] == event_type
+        rows = of_type(batch.records, event_type)
+        try:
+            kept = where(rows)
+        except ValueError as error:
+            raise ValidationError(
+                f"{name} failed on {event_type.name} records: {error}. "
+                f"They have: {', '.join(rows.dtype.names or ())}; restrict the replay with types=[…] if it is "
+                "meant for another type"
+            ) from error
+        if not isinstance(kept, np.ndarray) or kept.dtype != bool or kept.shape != (len(rows),):
+            raise ValidationError(
+                f"{name} takes records and returns a boolean array, one value a row ({len(rows)},); "
+                f"got {getattr(kept, 'dtype', type(kept).__name__)} of shape {getattr(kept, 'shape', None)}"
+            )
+        mask[chosen] = kept
+    return mask
+
+
+def bound(value: Time | None, session: SessionInfo) -> tuple[int | None, int | None]:
     """An end of the range as (ns, None) or, from one of this session's event ids, as (None, log sequence)."""
     if value is None:
         return None, None
