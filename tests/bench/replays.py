@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import redis.asyncio
@@ -14,17 +12,9 @@ import redis.asyncio
 import hftlab
 from hftlab.events import EventBatch, MarketDataEvent
 from tests.bench.measurement import Measurement
+from tests.bench.streams import recording
 
-CAPTURE = "binance-usdm-btcusdt/btcusdt_20240808_first120s.gz"
 ENTRIES = 20_000
-
-
-def recording() -> tuple[EventBatch, str]:
-    """The Binance capture where it is at hand, else a simulated session; and which of the two."""
-    folder = Path(os.environ.get("HFTLAB_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    if (folder / CAPTURE).exists():
-        return hftlab.feeds.read(folder / CAPTURE, format="binance", progress=False), "the Binance capture"
-    return hftlab.sim.market(["BTCUSDT"], seconds=120, seed=1), "a simulated session"
 
 
 def measure(runs: int) -> list[Measurement]:
@@ -51,7 +41,7 @@ async def _measure(runs: int) -> list[Measurement]:
                 await replay.run(progress=False)
                 figures.append(replay.delivered / (time.perf_counter() - begin))
             ours = Measurement("S7", "replay into a batch handler", "hftlab", figures=tuple(figures[1:]), note=what)
-            client = redis.asyncio.from_url(lab.streams.url)
+            client = redis.asyncio.from_url(lab.streams.address.reveal())
             try:
                 entries = await _entry_each(client, batch[:ENTRIES], runs)
             finally:
