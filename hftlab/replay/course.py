@@ -184,6 +184,7 @@ class Course:
         await self._feeder.close()
         self._filtered_before += self._feeder.filtered
         self._feeder = Feeder(source, self._selection, self._pace)
+        self._pace.jump()
         self._first_log_sequence = before
         first = await self._feeder.first_log_sequence()
         if first is not None:

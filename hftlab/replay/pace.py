@@ -56,6 +56,10 @@ class Pace:
         self._anchor = None
         self._position = max(float(paced_ns), self._position or 0.0) if math.isfinite(self._speed) else None
 
+    def jump(self) -> None:
+        """Say that what comes next follows nothing: its first row is due at once, whatever lies between."""
+        self._anchor = self._position = None
+
     def paced(self, arrivals: Arrivals) -> Arrivals:
         """Paced times of the next rows: their arrivals (made to never fall), with long silences shortened."""
         if not len(arrivals):

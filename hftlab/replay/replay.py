@@ -189,6 +189,8 @@ class Replay:
         ahead = begin_log >= course.log_sequence if begin_log is not None else (begin_ns or 0) > self.position_ns
         if ahead and course.delivered:
             await course.skip_to(self._source(span.session, span.starting(begin_ns, begin_log or course.log_sequence)))
+            if begin_ns is not None:
+                course.clock.advance_to(begin_ns)
         else:
             await self._leave()
             self._start(span, part)
