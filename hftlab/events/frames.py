@@ -21,12 +21,10 @@ allocates more than three times the 8 MiB that ``MAX_ROWS`` take, whatever the b
 
 from __future__ import annotations
 
-import functools
 import struct
 import threading
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import xxhash
@@ -34,6 +32,7 @@ import zstandard
 
 from hftlab.errors import CodecError, SchemaError, ValidationError
 from hftlab.events.batch import EventBatch
+from hftlab.events.frame_names import decode_names, encode_names, most_names_bytes
 from hftlab.events.records import DTYPES, MAX_LOG_SEQUENCE, ROW_BYTES, TEXT_FIELDS, EventType, Rows
 from hftlab.events.rules import check_record_texts
 from hftlab.events.storable import (
@@ -47,11 +46,10 @@ from hftlab.events.storable import (
     from_words,
     padding_of,
 )
-from hftlab.events.tables import Source, SourceTable, SymbolTable, Table, check_symbol
+from hftlab.events.tables import SourceTable, SymbolTable, Table
 
 SCHEMA = 1
 MAX_ROWS = 65_536
-MAX_NAMES_BYTES = 1 << 24
 DEFAULT_ROWS = 1_024
 
 _MAGIC = b"HFLF"
@@ -63,10 +61,6 @@ _ZSTD = 1
 _LEVEL = -1
 _HEADER = struct.Struct("<4sHBBIIIIqqQ")
 _CHECKED = _HEADER.size - 8
-# No frame uses more names than it has rows: a symbol of 2 + 64 bytes and a source of 1 + 4 * (3 + 4 * 64) each.
-_NAMES_BYTES_A_ROW = 1_103
-_NAMES_BYTES_LEAST = 16
-_CACHED_NAMES_BYTES = 4_096
 _POSITIONS = np.arange(MAX_ROWS)
 _LOG_WORD = 3
 
@@ -80,10 +74,6 @@ class _Zstd(threading.local):
 
 
 _zstd = _Zstd()
-_Text = Annotated[str, msgspec.Meta(max_length=64)]
-_Symbols = Annotated[list[_Text], msgspec.Meta(max_length=MAX_ROWS)]
-_Sources = Annotated[list[tuple[_Text, _Text, _Text, _Text]], msgspec.Meta(max_length=MAX_ROWS)]
-_names_decoder = msgspec.msgpack.Decoder(tuple[_Symbols, _Sources])
 
 
 class FrameInfo(NamedTuple):
@@ -116,12 +106,7 @@ def encode_frame(batch: EventBatch) -> bytes:
     log -= _POSITIONS[: len(log)]
     symbols = _compact(words, bits, event_type, "symbol", batch.symbols)
     sources = _compact(words, bits, event_type, "source", batch.sources)
-    names = msgspec.msgpack.encode((symbols, [msgspec.structs.astuple(source) for source in sources]))
-    if len(names) > MAX_NAMES_BYTES:
-        raise ValidationError(
-            f"the names of a frame's symbols and sources take up to {MAX_NAMES_BYTES:,} bytes; got {len(names):,}: "
-            "make several frames of these rows"
-        )
+    names = encode_names(symbols, sources)
     body = _zstd.compressor.compress(words.data)
     received = column_of(words, event_type, "received")
     head = _HEADER.pack(
@@ -162,7 +147,7 @@ def decode_frame(
         raise CodecError("a frame's checksum does not match its bytes: it was damaged on the way or at rest")
     if not 0 <= base <= MAX_LOG_SEQUENCE - MAX_ROWS:
         raise CodecError(f"a frame's base is a log sequence of 0 to {MAX_LOG_SEQUENCE - MAX_ROWS}; got {base}")
-    symbol_names, source_names = _names_of(names, head.rows)
+    symbol_names, source_names = decode_names(names, head.rows)
     words = _words(head.rows, body)
     log = _checked_log(head, words, len(symbol_names), len(source_names))
     rows = from_words(words, head.event_type)
@@ -212,7 +197,7 @@ def _head(data: bytes) -> _Head:
             f"a frame has schema {SCHEMA}, codec {_ZSTD} (zstd) and 0 in its reserved bytes; "
             f"got {schema}, {codec} and {reserved}"
         )
-    if not 0 < count <= MAX_ROWS or names_bytes > min(MAX_NAMES_BYTES, _NAMES_BYTES_LEAST + count * _NAMES_BYTES_A_ROW):
+    if not 0 < count <= MAX_ROWS or names_bytes > most_names_bytes(count):
         raise CodecError(
             f"a frame holds 1 to {MAX_ROWS:,} rows and the names that these can use; "
             f"got {count:,} rows and {names_bytes:,} bytes of names"
@@ -287,25 +272,6 @@ def _compact(
         renumber[used] = np.arange(len(used))
         column_of(words, event_type, field)[:] = renumber[ids]
     return [table[index] for index in used.tolist()]
-
-
-def _names_of(names: memoryview, rows: int) -> tuple[list[str], list[Source]]:
-    """The checked names of a frame of so many rows. Frames of one session repeat theirs, so small ones are kept."""
-    found = _decoded_names(bytes(names)) if len(names) <= _CACHED_NAMES_BYTES else _decoded_names.__wrapped__(names)
-    if max(len(found[0]), len(found[1])) > rows:
-        raise CodecError(
-            f"a frame of {rows} rows has at most as many symbols and sources; got {len(found[0])}, {len(found[1])}"
-        )
-    return found
-
-
-@functools.lru_cache(maxsize=64)
-def _decoded_names(names: bytes) -> tuple[list[str], list[Source]]:
-    try:
-        symbols, sources = _names_decoder.decode(names)
-        return [check_symbol(name) for name in symbols], [Source(*parts) for parts in sources]
-    except (msgspec.DecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise CodecError(f"a frame's names can't be read: {error}") from None
 
 
 def _translate(rows: Rows, field: str, ids: list[int]) -> None:

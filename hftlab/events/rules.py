@@ -182,10 +182,10 @@ def check_records(event_type: EventType, records: Rows) -> None:
     check_record_texts(event_type, records)
 
 
-def check_record_texts(event_type: EventType, records: Rows) -> None:
+def check_record_texts(event_type: EventType, records: Rows, *, first: int = 0) -> None:
     """Raise ValidationError where an inline text of these rows is not what ``check_text`` accepts. About 50 ns a row.
 
-    A Python call for each row with text beyond ASCII.
+    A Python call for each row with text beyond ASCII. ``first`` is the number that an error gives to the first row.
     """
     row_bytes = np.ascontiguousarray(records.view(f"V{ROW_BYTES}")).view(np.uint8).reshape(-1, ROW_BYTES)
     for field, size_bytes in TEXT_FIELDS[event_type].items():
@@ -204,4 +204,4 @@ def check_record_texts(event_type: EventType, records: Rows) -> None:
             try:
                 check_text(field, records[field][row].decode(), size_bytes)
             except (UnicodeDecodeError, ValidationError) as error:
-                raise ValidationError(f"row {row}: {field} is bounded text of UTF-8 without NUL: {error}") from None
+                raise ValidationError(f"row {first + row}: {field} breaks a rule: {error}") from None

@@ -31,6 +31,8 @@ from hftlab.events.rowbytes import USED_BITS
 from hftlab.events.rules import check_record_texts
 
 WORDS = ROW_BYTES // 8
+# Rows that are checked at a time: what is copied for it fits the cache.
+_CHUNK = 4_096
 
 Words = npt.NDArray[np.int64]
 """Rows column by column: int64 of shape (16, rows), C-contiguous; word ``w`` has the bytes ``8 * w …`` of all rows."""
@@ -130,18 +132,25 @@ def check_rows(batch: EventBatch) -> None:
         raise ValidationError(f"a row's type is one of {[int(t) for t in EventType]}; got others")
     for event_type in counts:
         rows = batch.only(event_type).records
-        checked_words(event_type, rows, len(batch.symbols), len(batch.sources))
+        for begin in range(0, len(rows), _CHUNK):
+            part = rows[begin : begin + _CHUNK]
+            checked_words(event_type, part, len(batch.symbols), len(batch.sources), first=begin)
 
 
-def checked_words(event_type: EventType, rows: Rows, symbols: int, sources: int) -> tuple[Words, npt.NDArray[np.int64]]:
-    """Words of rows that can be stored, 0 in the bytes that no field covers, and their bits. Raises ValidationError."""
+def checked_words(
+    event_type: EventType, rows: Rows, symbols: int, sources: int, *, first: int = 0
+) -> tuple[Words, npt.NDArray[np.int64]]:
+    """Words of rows that can be stored, 0 in the bytes that no field covers, and their bits. Raises ValidationError.
+
+    ``first`` is the number that an error gives to the first of the rows.
+    """
     words = to_words(rows)
     bits = bits_of(words)
     fault = fault_of(event_type, words, bits, symbols, sources)
     if fault is not None:
         raise ValidationError(f"these rows can't be stored: {fault}")
     if TEXT_FIELDS[event_type]:
-        check_record_texts(event_type, rows)
+        check_record_texts(event_type, rows, first=first)
     if padding_of(event_type, bits):
         words &= USED_BITS[event_type][:, np.newaxis]
     return words, bits

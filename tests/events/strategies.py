@@ -147,7 +147,7 @@ session_numbers = st.one_of(st.just(0), st.sampled_from([1, MAX_SESSION_NUMBER])
 
 
 @st.composite
-def event_lists(draw: st.DrawFn, event_type: EventType | None = None, least: int = 0, most: int = 8) -> list[Event]:
+def event_lists(draw: st.DrawFn, event_type: EventType | None = None, least: int = 0, most: int = 5) -> list[Event]:
     """Events that can be one batch: all of one session or of none."""
     session = draw(session_numbers)
     listed = draw(st.lists(events(event_type, session), min_size=least, max_size=most))
@@ -157,7 +157,7 @@ def event_lists(draw: st.DrawFn, event_type: EventType | None = None, least: int
 
 
 @st.composite
-def one_type_batches(draw: st.DrawFn, least: int = 1, most: int = 8) -> EventBatch:
+def one_type_batches(draw: st.DrawFn, least: int = 1, most: int = 5) -> EventBatch:
     """A batch of one type that can be a frame: its log sequences count from 0 and never fall."""
     event_type = draw(st.sampled_from(EventType))
     batch = EventBatch.from_events(draw(st.lists(events(event_type), min_size=least, max_size=most)))

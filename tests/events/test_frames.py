@@ -28,7 +28,6 @@ from hftlab.events import (
     Source,
     SourceTable,
     SymbolTable,
-    frames,
 )
 from hftlab.events.frames import MAX_ROWS, FrameInfo, decode_frame, encode_frame, peek_frame
 from hftlab.events.records import MAX_LOG_SEQUENCE, blank
@@ -166,12 +165,6 @@ def test_log_sequences_that_fall_or_lie_outside_a_frame_are_refused(log: list[in
 def test_log_sequences_with_gaps_come_back(log: list[int]) -> None:
     batch = _with_log(trades(3), log)
     assert decode_frame(encode_frame(batch)) == batch
-
-
-def test_names_that_take_too_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "MAX_NAMES_BYTES", 20)
-    with pytest.raises(ValidationError, match="make several frames"):
-        encode_frame(trades())
 
 
 def test_the_longest_names_of_as_many_as_there_are_rows_fit() -> None:

@@ -97,3 +97,11 @@ def test_words_hold_every_column_and_turn_back(event_type: EventType) -> None:
                 assert column_of(words, event_type, name).tobytes() == np.ascontiguousarray(part[name]).tobytes()
         if len(part):
             assert bits_of(words).tolist() == np.bitwise_or.reduce(words.T, axis=0).tolist()
+
+
+def test_an_error_in_a_long_batch_names_the_row_of_the_batch() -> None:
+    rows = blank(10_000, EventType.FILL)
+    rows["order_id"] = b"1"
+    rows["order_id"][9_000] = b"\xff"
+    with pytest.raises(ValidationError, match="row 9000: order_id"):
+        check_rows(EventBatch(rows, SymbolTable(["BTCUSDT"])))
