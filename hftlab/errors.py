@@ -168,4 +168,4 @@ def shown(value: object, most: int = 100) -> str:
     try:
         return repr(value)[:most]
     except Exception as error:
-        return f"a {type(value).__name__} that can't be shown ({type(error).__name__})"
+        return f"<{type(value).__name__} that can't be shown: {type(error).__name__}>"
