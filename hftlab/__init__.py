@@ -11,6 +11,7 @@ The packages, in the order in which an event meets them::
     ring        the buffers underneath
     clock       what time it is
     monitor     what flowed past, counted and pictured
+    widgets     all of it live in the notebook
     lab, cli    all of it together, for notebooks and for the command line
 """
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hftlab import errors, feeds, monitor, sim
+    from hftlab import errors, feeds, monitor, sim, widgets
     from hftlab.bus import EventBus
     from hftlab.clock import SystemClock, VirtualClock
     from hftlab.events import (
@@ -59,7 +60,7 @@ _HOMES = {
     "hftlab.ring": ("Ring",),
     "hftlab.clock": ("SystemClock", "VirtualClock"),
 }  # fmt: skip
-_PACKAGES = ("feeds", "sim", "monitor", "errors")
+_PACKAGES = ("feeds", "sim", "monitor", "widgets", "errors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -67,7 +68,7 @@ __all__ = [
     "Lab", "run", "EventBus", "Replay", "RedisStreamManager", "EmbeddedServer", "Ring", "SystemClock", "VirtualClock",
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
-    "feeds", "sim", "monitor", "errors",
+    "feeds", "sim", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
 
