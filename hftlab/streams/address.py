@@ -8,7 +8,7 @@ repr, in no message, and in no local variable of a frame that a traceback could 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from redis.asyncio.connection import parse_url
 from redis.credentials import CredentialProvider
@@ -86,6 +86,21 @@ class Address:
     def scheme(self) -> str:
         """``redis``, ``rediss`` or ``unix``."""
         return self.shown.partition("://")[0]
+
+    def reveal(self) -> str:
+        """The whole URL with its secrets, for another client (``redis-cli -u``, ``redis.from_url``). Don't print it."""
+        username, password = ("", "")
+        if self.credentials is not None:
+            *first, password = self.credentials.get_credentials()
+            username = first[0] if first else ""
+        options = {name: value for name, value in self._options.items() if name not in ("host", "port", "path")}
+        if self.scheme == "unix":
+            options |= {name: text for name, text in (("username", username), ("password", password)) if text}
+            place = quote(self._options["path"])
+        else:
+            signed = f"{quote(username, safe='')}:{quote(password, safe='')}@" if self.credentials else ""
+            place = f"{signed}{self._options['host']}:{self._options['port']}/{options.pop('db', 0)}"
+        return f"{self.scheme}://{place}" + (f"?{urlencode(options)}" if options else "")
 
     def scrub(self, text: str) -> str:
         """``text`` without this address's secrets."""

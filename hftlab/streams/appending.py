@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
 from hftlab.errors import AppendConflict, ServerRefused, UnknownSession, WriterFenced
 from hftlab.events import EventBatch
+from hftlab.streams.ahead import INLINE_ROWS, Ahead
 from hftlab.streams.connections import Connections, Link
 from hftlab.streams.cutting import Chunk, Format, RowSource, chunks, inspect
 from hftlab.streams.keys import SessionKeys
@@ -28,11 +28,6 @@ from hftlab.streams.scripts import APPEND, SYNCHRONISE, Status
 
 KEYED = "-"
 """The token of a writer that is known by its content: nobody can take over from it, all write the same."""
-
-# Rows that are encoded where they are: a thread's round trip costs as much as some hundred rows.
-_INLINE_ROWS = 256
-# Rows that one visit to the thread encodes: about 1 ms of work, against 0.1 ms for the visit.
-_VISIT_ROWS = 4_096
 
 
 class Record(NamedTuple):
@@ -63,6 +58,7 @@ class Pipeline:
         self,
         connections: Connections,
         encoder: Callable[[], Executor],
+        inspector: Callable[[], Executor],
         now_ns: Callable[[], int],
         *,
         frame_rows: int,
@@ -70,22 +66,29 @@ class Pipeline:
     ) -> None:
         self.connections = connections
         self.encoder = encoder
+        self.inspector = inspector
         self.now_ns = now_ns
         self.frame_rows = frame_rows
         self.in_flight = in_flight
 
     async def inspect(self, batch: EventBatch) -> str:
         """The digest of a batch's content; raises ValidationError for rows that can't be stored. About 60 ns a row."""
-        if len(batch) <= _INLINE_ROWS:
+        if len(batch) <= INLINE_ROWS:
             return inspect(batch)
-        return await asyncio.get_running_loop().run_in_executor(self.encoder(), inspect, batch)
+        return await asyncio.get_running_loop().run_in_executor(self.inspector(), inspect, batch)
+
+    def ahead(self, source: RowSource, position: int = 0, offset: int = 0, form: Format = "frames") -> Ahead:
+        """Begin to encode a source from its row ``position`` on; ``offset``: what the writer had written before it."""
+        made = chunks(source, position, offset, frame_rows=self.frame_rows, form=form, now_ns=self.now_ns)
+        return Ahead(made, source.rows - position, self.frame_rows, self.encoder)
 
 
 class Appending:
     """One source of rows on its way into one session.
 
     ``renew`` gives the identity to go on with on a new connection (None: the one that it has). ``offset`` is what the
-    writer had written before; ``on_progress`` is told how many of the source's rows are there.
+    writer had written before; ``on_progress`` is told how many of the source's rows are there. ``ahead``: where the
+    source has been begun to be encoded, from its first row.
     """
 
     def __init__(
@@ -100,7 +103,9 @@ class Appending:
         form: Format = "frames",
         renew: Callable[[], Identity] | None = None,
         on_progress: Callable[[int], None] | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
+        self._ahead = ahead
         self._pipeline = pipeline
         self._keys = keys
         self._session = session
@@ -115,11 +120,6 @@ class Appending:
         """How many rows the server had when it was first asked; None: it was not asked."""
         self._progress = 0
         self._named: set[str] = set()
-
-    @property
-    def end(self) -> int:
-        """How many rows the writer has written when this is done."""
-        return self._offset + self._source.rows
 
     async def run(self, record: Record | None = None) -> Record:
         """Append what is missing. ``record``: what the server is known to know, else it is asked.
@@ -175,9 +175,8 @@ class Appending:
         """Send and settle all chunks from the record on; False where the server must be asked again how far it got."""
         assert self.record is not None
         position = max(self.record.rows, self._offset)
-        ahead = _Ahead(self._pipeline, self._chunks(position), self.end - position)
         waiting: deque[Chunk] = deque()
-        try:
+        with self._encoded_from(position - self._offset) as ahead:
             while True:
                 while len(waiting) < self._pipeline.in_flight:
                     chunk = await ahead.next()
@@ -189,18 +188,12 @@ class Appending:
                     return True
                 if not await self._settle(link, waiting.popleft()):
                     return False
-        finally:
-            ahead.close()
 
-    def _chunks(self, position: int) -> Iterator[Chunk]:
-        return chunks(
-            self._source,
-            position - self._offset,
-            self._offset,
-            frame_rows=self._pipeline.frame_rows,
-            form=self._form,
-            now_ns=self._pipeline.now_ns,
-        )
+    def _encoded_from(self, position: int) -> Ahead:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and position == 0:
+            return ahead
+        return self._pipeline.ahead(self._source, position, self._offset, self._form)
 
     async def _send(self, link: Link, chunk: Chunk) -> None:
         keys, identity = self._keys, self.identity
@@ -263,46 +256,6 @@ class Appending:
     @property
     def _shown(self) -> str:
         return repr(self.identity.field.partition(":")[2])
-
-
-class _Ahead:
-    """Encodes chunks ahead of the socket in the pipeline's thread; one visit is always under way."""
-
-    def __init__(self, pipeline: Pipeline, source: Iterator[Chunk], rows: int) -> None:
-        self._source = source
-        self._pipeline = pipeline
-        self._ready: deque[Chunk] = deque()
-        self._visit: asyncio.Future[list[Chunk]] | None = None
-        self._count = max(1, _VISIT_ROWS // pipeline.frame_rows)
-        self._inline = rows <= _INLINE_ROWS
-        if not self._inline:
-            self._start()
-
-    async def next(self) -> Chunk | None:
-        """The next chunk, None at the end."""
-        if self._inline:
-            return next(self._source, None)
-        if not self._ready and self._visit is not None:
-            made = await self._visit
-            self._visit = None
-            if made:
-                self._ready.extend(made)
-                self._start()
-        return self._ready.popleft() if self._ready else None
-
-    def close(self) -> None:
-        """Forget what is under way. The thread ends its visit by itself; nobody else touches the source any more."""
-        if self._visit is not None:
-            self._visit.cancel()
-            self._visit = None
-
-    def _start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._visit = loop.run_in_executor(self._pipeline.encoder(), _take, self._source, self._count)
-
-
-def _take(source: Iterator[Chunk], count: int) -> list[Chunk]:
-    return list(islice(source, count))
 
 
 def read_record(reply: Any) -> tuple[Status, Record]:

@@ -85,6 +85,7 @@ class RedisStreamManager:
         self._pipeline = Pipeline(
             self._connections,
             self._encoder,
+            self._inspector,
             self.clock.now_ns,
             frame_rows=check_frame_rows(frame_rows),
             in_flight=in_flight,
@@ -328,6 +329,9 @@ class RedisStreamManager:
 
     def _encoder(self) -> ThreadPoolExecutor:
         return self._thread("encode")
+
+    def _inspector(self) -> ThreadPoolExecutor:
+        return self._thread("inspect")
 
     def _decoder(self) -> ThreadPoolExecutor:
         return self._thread("decode")

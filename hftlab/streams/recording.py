@@ -66,15 +66,21 @@ class Recording:
         _check(batch, form)
         name = self.session_name if session is None else session
         known_by = None if key is None else check_name("a key", key)
-        digest = await self._pipeline.inspect(batch)
-        number, _ = await self._catalogue.ensure(name)
         if not len(batch):
+            number, _ = await self._catalogue.ensure(name)
             return result(name, number, 0, None)
-        identity = Identity(f"key:{digest if known_by is None else known_by}", digest=digest)
-        with AppendProgress(len(batch), name, shown=self._progress) as progress:
+        source = BatchRows(batch)
+        # Encoding begins beside the inspection; nothing is sent before that has found the batch to be sound.
+        with (
+            self._pipeline.ahead(source, form=form) as ahead,
+            AppendProgress(len(batch), name, shown=self._progress) as progress,
+        ):
+            digest = await self._pipeline.inspect(batch)
+            number, _ = await self._catalogue.ensure(name)
+            identity = Identity(f"key:{digest if known_by is None else known_by}", digest=digest)
             appending = Appending(
-                self._pipeline, self._keys.session(number), name, BatchRows(batch), identity,
-                form=form, on_progress=progress.at,
+                self._pipeline, self._keys.session(number), name, source, identity,
+                form=form, on_progress=progress.at, ahead=ahead,
             )  # fmt: skip
             record = await appending.run()
         found = appending.found or 0

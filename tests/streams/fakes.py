@@ -64,6 +64,8 @@ class Proxy:
         self.lose: Callable[[list[bytes]], bool] = lambda command: False
         self.hold: Callable[[list[bytes]], Awaitable[None]] = _at_once
         self.lost = 0
+        self.done = 0
+        """How many scripts the server has run."""
         self.connections = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,6 +94,7 @@ class Proxy:
     ) -> None:
         while (command := await waiting.get()) is not None:
             reply = await read_reply(reader)
+            self.done += command[0] == b"EVALSHA"
             if self.lose(command):
                 self.lost += 1
                 writer.transport.abort()

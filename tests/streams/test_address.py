@@ -47,6 +47,26 @@ def test_user_and_password_reach_the_connection_unescaped() -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "redis://localhost:6379/0",
+        "redis://al%40ice:p%2Fw%23%3A%3F@10.0.0.1:7000/3",
+        "redis://:only%20a%20password@host:6379/0",
+        "rediss://u:p@host:6380/0?ssl_cert_reqs=none",
+        "unix:///run/a%20b.sock?db=2&username=u&password=p%26w",
+    ],
+)
+def test_an_address_reveals_the_whole_url_only_when_asked_to(url: str) -> None:
+    again = address(address(url).reveal())
+    one, other = address(url), again
+    assert (str(one), one.connection) == (str(other), other.connection)
+    for found in (one, other):
+        assert (found.credentials is None) == ("@" not in url and "password" not in url)
+    if one.credentials is not None and other.credentials is not None:
+        assert one.credentials.get_credentials() == other.credentials.get_credentials()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
         "http://host", "host:6379", "", "redis://host:port", "redis://host/abc", "unix://", "redis://:p#ss@host",
         "redis://:p/ss@host:6379", "redis://host?socket_timeout=5", "redis://host?retry_on_timeout=1", "redis://host?db=x",
         "redis://user:s3cr3t@[::1",

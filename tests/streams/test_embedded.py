@@ -247,6 +247,7 @@ async def test_it_is_gone_with_its_owner_when_it_was_started_from_another_thread
 async def test_the_notebooks_interrupt_does_not_end_it(other_process: tuple[subprocess.Popen[str], int]) -> None:
     process, server_pid = other_process
     assert process.stdout is not None
+    assert os.getpgid(server_pid) != os.getpgid(process.pid), "the Interrupt button reaches the kernel's whole group"
     os.killpg(process.pid, signal.SIGINT)
     assert await asyncio.to_thread(process.stdout.readline) == "interrupted, server running\n"
     assert alive(server_pid)
