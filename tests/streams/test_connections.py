@@ -104,7 +104,7 @@ async def test_a_stopped_server_is_waited_for(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_restarted_is_reconnected_to(tmp_path: Path) -> None:
-    async with EmbeddedServer(tmp_path / ".hftlab") as server, managed(server) as manager:
+    async with EmbeddedServer(tmp_path / ".hftlab", appendfsync="always") as server, managed(server) as manager:
         await manager.append(trades(10), session="day")
         os.kill(server.pid or 0, signal.SIGKILL)
         await until(lambda: not server.running)
