@@ -36,9 +36,9 @@ async def test_a_session_is_recorded_listed_and_replayed(tmp_path: Path) -> None
     async with hl.Lab(directory=tmp_path / "data") as lab:
         await lab.streams.append(trades(100), session="btc")
         sessions = await lab.sessions()
-        assert sessions.loc["btc", "events"] == sessions.loc["btc", "market"] == 100
-        assert sessions.loc["btc", "symbols"] == "BTCUSDT"
-        assert sessions.loc["btc", "start"].isoformat() == "2024-08-08T23:54:30+00:00"
+        shown = {name: str(value) for name, value in sessions.loc["btc"].items()}
+        assert (shown["events"], shown["market"], shown["order"], shown["symbols"]) == ("100", "100", "0", "BTCUSDT")
+        assert shown["start"] == "2024-08-08 23:54:30+00:00"
         seen: list[float] = []
         times: list[int] = []
 
@@ -168,7 +168,7 @@ async def test_a_failing_handler_is_raised_at_the_end_with_its_event_and_holds_n
                 raise ZeroDivisionError("a bug")
 
         replay = lab.replay("btc")
-        with pytest.raises(HandlerFailed, match="fragile.* raised ZeroDivisionError") as caught:
+        with pytest.raises(HandlerFailed, match=r"fragile.* raised ZeroDivisionError") as caught:
             await replay.run()
         assert isinstance(caught.value.event, hl.MarketDataEvent)
         assert caught.value.event.price == 104

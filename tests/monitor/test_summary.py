@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ def quote(
 
 def test_counts_tell_kinds_types_and_snapshot_levels_apart() -> None:
     summary = SessionSummary()
-    level = {"kind": hl.Kind.LEVEL, "side": hl.Side.BID, "price": 1.0, "volume": 2.0, "received": START_NS}
+    level: dict[str, Any] = {
+        "kind": hl.Kind.LEVEL, "side": hl.Side.BID, "price": 1.0, "volume": 2.0, "received": START_NS,
+    }  # fmt: skip
     summary.observe(
         hl.EventBatch.from_events([
             quote(START_NS),
