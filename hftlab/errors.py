@@ -19,7 +19,7 @@
     ├── StreamError
     │   ├── ServerUnreachable (ConnectionError)   no server answers; says how to start one
     │   ├── AuthenticationFailed           wrong or missing password
-    │   ├── FolderInUse                    another live server owns the data folder
+    │   ├── FolderInUse                    the data folder has a server that can't be shared
     │   ├── FolderDamaged                  the server refuses its own files; says what to do
     │   ├── ServerRefused                  out of memory, disk full, read-only
     │   ├── UnknownSession (LookupError)   no session of that name; lists those that are there
@@ -113,7 +113,7 @@ class AuthenticationFailed(StreamError):
 
 
 class FolderInUse(StreamError):
-    """Another live server owns the data folder."""
+    """The data folder has a live server that can't be shared: it is silent, or another user's."""
 
 
 class FolderDamaged(StreamError):

@@ -56,6 +56,10 @@ class Backoff:
             return None
         return min(self._random.uniform(0, bound), remaining)
 
+    def excuse(self, seconds: float) -> None:
+        """Don't count that time towards the deadline: it was spent well."""
+        self._since_s += seconds
+
     def progressed(self, now_s: float) -> None:
         """Note that something was achieved: the deadline and the delays begin anew."""
         self._since_s = now_s

@@ -22,12 +22,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
-from hftlab.errors import StreamError
+from hftlab.errors import ServerUnreachable, StreamError
 from hftlab.streams.address import Address
 from hftlab.streams.backoff import Backoff, BackoffPolicy
 from hftlab.streams.counters import Counters
 from hftlab.streams.refusals import FAILURES, Verdict, judge
 from hftlab.streams.scripts import Script
+from hftlab.streams.shared import SharedAddress
 
 Command = Sequence[Any]
 Reply = Any
@@ -96,6 +97,9 @@ class Connections:
         self._size = size
         self._random = random.Random(seed)
         self._pool: BlockingConnectionPool | None = None
+        # Pools of places where the server was before; their idle connections are to be closed.
+        self._left: list[BlockingConnectionPool] = []
+        self._moves = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = asyncio.Semaphore(size)
         self._closed = False
@@ -109,15 +113,22 @@ class Connections:
         """Close every connection, borrowed ones too."""
         self._closed = True
         pool, self._pool = self._pool, None
-        if pool is not None and self._loop is asyncio.get_running_loop():
-            await pool.disconnect()
+        if self._loop is asyncio.get_running_loop():
+            if pool is not None:
+                await pool.disconnect()
+            await self._leave()
 
     def backoff(self) -> Backoff:
         """The tries of one operation, beginning now."""
         return Backoff(self.policy, self._random, asyncio.get_running_loop().time())
 
     async def pause(self, backoff: Backoff, verdict: Verdict) -> None:
-        """Wait for the next try, or raise what the failure means: at once where trying again can't help."""
+        """Wait for the next try, or raise what the failure means: at once where trying again can't help.
+
+        Where the server may have moved, it is looked for first (which may start it again: see ``SharedAddress``).
+        """
+        if verdict.retry and isinstance(verdict.error, ServerUnreachable):
+            await self._follow(backoff)
         if self._closed:
             raise StreamError(_CLOSED)
         delay_s = backoff.failed(asyncio.get_running_loop().time()) if verdict.retry else None
@@ -133,9 +144,13 @@ class Connections:
     @asynccontextmanager
     async def link(self) -> AsyncIterator[Link]:
         """Borrow a connection. It is closed where its user leaves replies unread, or leaves with an error."""
-        pool = self._ready()
-        async with self._turn(), self._borrowed(pool) as link:
-            yield link
+        self._ready()
+        async with self._turn():
+            # Only now: while it waited for its turn, the server may have moved.
+            pool = self._ready()
+            await self._leave()
+            async with self._borrowed(pool) as link:
+                yield link
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -177,7 +192,23 @@ class Connections:
             if link.pending:
                 await link.drop()
         finally:
+            if pool is not self._pool:
+                await link.drop()
             await pool.release(connection)
+
+    async def _follow(self, backoff: Backoff) -> None:
+        if self._closed or not isinstance(self.address, SharedAddress):
+            return
+        now = asyncio.get_running_loop().time
+        before_s = now()
+        if await self.address.follow(backoff.remaining_s(before_s)):
+            # A server that is started loads its data, for as long as that takes.
+            backoff.excuse(now() - before_s)
+
+    async def _leave(self) -> None:
+        """Close the idle connections to where the server was; those in use are closed by their users."""
+        while self._left:
+            await self._left.pop().disconnect(inuse_connections=False)
 
     async def call(self, *command: Any, timeout_s: float | None = None) -> Reply:
         """The reply to one command that may be repeated. Raises a StreamError after the deadline at the latest."""
@@ -220,9 +251,15 @@ class Connections:
         if self._closed:
             raise StreamError(_CLOSED)
         loop = asyncio.get_running_loop()
+        moves = self.address.moves if isinstance(self.address, SharedAddress) else 0
+        if self._pool is not None and self._loop is loop and moves != self._moves:
+            self._left.append(self._pool)
+            self._pool = None
         if self._pool is None:
-            self._loop = loop
-            self._turns = asyncio.Semaphore(self._size)
+            if self._loop is not loop:
+                self._loop = loop
+                self._turns = asyncio.Semaphore(self._size)
+            self._moves = moves
             self._pool = BlockingConnectionPool(
                 max_connections=self._size,
                 timeout=None,

