@@ -36,7 +36,7 @@ class PriceChart {
     this.pen = canvas.getContext("2d");
     this.onSeek = onSeek;
     this.window = "run";
-    this.path = { times: [], prices: [], baseMs: 0, basePrice: 0 };
+    this.path = { times: [], prices: [], baseMs: 0, basePrice: 0, last: "" };
     this.place = { now: 0, start: 0, end: 0 };
     this.shown = null; // the extents on the screen, and those that they glide from and to
     this.from = null;
@@ -74,6 +74,7 @@ class PriceChart {
       prices: points.subarray(count),
       baseMs: path.base_ms,
       basePrice: path.base_price,
+      last: path.last,
     };
     this.aim();
   }
@@ -167,7 +168,7 @@ class PriceChart {
       return;
     }
     const { x0, x1, y0, y1 } = this.shown;
-    const step = niceStep(y1 - y0, Math.max(Math.floor((height - 26) / 38), 2));
+    const step = niceStep(y1 - y0, Math.max(Math.floor((height - 26) / 32), 2));
     const widest = Math.max(...[y0, y1].map((y) => pen.measureText(priceText(this.path.basePrice + y, step)).width));
     // The latest price stands to the right of the cursor, also when that is at the end.
     const box = { left: Math.ceil(widest) + 12, right: width - Math.ceil(widest) - 26, top: 8, bottom: height - 20 };
@@ -221,6 +222,7 @@ class PriceChart {
     pen.beginPath();
     let begun = false;
     let edge = box.left;
+    this.reached = 0;
     for (let i = 0; i < times.length; i += 1) {
       if (i + 1 < times.length && times[i + 1] < x0) continue;
       if (times[i] > now) break;
@@ -234,6 +236,7 @@ class PriceChart {
         begun = true;
       }
       this.level = py;
+      this.reached = i;
     }
     if (begun) {
       pen.lineTo(x(now), this.level);
@@ -260,12 +263,14 @@ class PriceChart {
     pen.moveTo(at, box.top);
     pen.lineTo(at, box.bottom);
     pen.stroke();
-    const price = path.prices[path.prices.length - 1];
+    // While it glides, the line ends before the latest point.
+    const ends = this.reached === path.prices.length - 1;
+    const price = path.prices[this.reached];
     pen.fillStyle = colour("line");
     pen.beginPath();
     pen.arc(at, y(price), 3.5, 0, 7);
     pen.fill();
-    const text = priceText(path.basePrice + price, this.finer(step));
+    const text = ends ? path.last : priceText(path.basePrice + price, this.finer(step));
     this.tag(text, at, y(price), box, colour("line"), colour("back"));
   }
 

@@ -90,7 +90,7 @@ function build() {
     canvas: make("canvas", { class: "hl-canvas", tabIndex: 0, role: "application", "aria-roledescription": "price chart",
       "aria-label": "Price over time. Space plays or pauses, arrow right steps." }),
     rows: make("tbody"),
-    counts: make("dl", { class: "hl-counts" }),
+    counts: make("div", { class: "hl-counts" }),
     errorName: make("b"),
     errorText: make("span", { class: "hl-message" }),
     errorTrace: make("pre"),
@@ -107,9 +107,8 @@ function build() {
   parts.table = make("table", { class: "hl-events", "aria-label": "Latest events, newest first" }, make("thead", {}, head),
     parts.rows);
   const keys = make("details", { class: "hl-keys" }, make("summary", {}, "Keys"),
-    make("dl", {}, ...KEYS.flatMap(([key, what]) => [make("dt", {}, key), make("dd", {}, what)])));
-  parts.root = make("section", { class: "hl-player", "aria-label": "Replay player", "data-lm-suppress-shortcuts": "true",
-    "data-jp-suppress-context-menu": "true" },
+    make("div", {}, ...KEYS.flatMap(([key, what]) => [make("b", {}, key), make("span", {}, what)])));
+  parts.root = make("section", { class: "hl-player", "aria-label": "Replay player" },
     make("header", { class: "hl-head" }, parts.session, parts.state,
       make("span", { class: "hl-clock" }, parts.date, parts.clock, parts.fraction, make("span", { class: "hl-zone" }, "UTC"))),
     make("div", { class: "hl-bar" },
@@ -145,12 +144,13 @@ function showStatus(parts, chart, status, dragging) {
   if (!dragging) parts.slider.value = Math.round(status.place * 1000);
   parts.slider.style.setProperty("--hl-fill", `${Number(parts.slider.value) / 10}%`);
   parts.slider.setAttribute("aria-valuetext", status.clock);
+  if (status.start_ms) parts.to.placeholder = `${timeOfDay(status.start_ms, 1)} or an event id`;
   chart.setPlace(status.position_ms, status.start_ms, status.end_ms);
   const shown = JSON.stringify(status.counts);
   if (parts.counts.dataset.shown !== shown) {
     parts.counts.dataset.shown = shown;
     parts.counts.replaceChildren(...status.counts.map(([name, figure, kind]) =>
-      make("div", { class: kind ? `hl-${kind}` : "" }, make("dt", {}, name), make("dd", {}, figure))));
+      make("span", { class: kind ? `hl-${kind}` : "" }, `${name} `, make("b", {}, figure))));
   }
 }
 
@@ -195,9 +195,12 @@ function showPath(parts, chart, path) {
 
 function onKey(event, parts, ask) {
   const into = event.target;
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  // Keys pressed in here are meant for here: the notebook would take `d d` for deleting the cell.
+  event.stopPropagation();
   const typing = into.matches("input:not([type=range]), select, textarea");
   const pressing = into.matches("button, summary, input[type=range]");
-  if (typing || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (typing) return;
   const slide = into.matches("input[type=range]"); // has arrows, pages and Home of its own
   const speeds = [...parts.speed.options].map((option) => option.value);
   const faster = (by) => {
@@ -217,7 +220,6 @@ function onKey(event, parts, ask) {
   }[event.key];
   if (!does) return;
   event.preventDefault();
-  event.stopPropagation();
   does();
 }
 

@@ -172,7 +172,7 @@ def _cells(event: Event) -> dict[str, Any]:
     elif isinstance(event, FillEvent):
         cell |= {"price": event.executed_price, "size": event.executed_qty, "detail": event.order_id}
     elif isinstance(event, SignalEvent):
-        cell["detail"] = f"{event.signal_type} {number(event.strength)} {event.strategy_id}"
+        cell["detail"] = f"{event.signal_type} {event.strength:,.6g} {event.strategy_id}"
     return cell
 
 

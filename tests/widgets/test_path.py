@@ -33,13 +33,19 @@ def test_points_without_a_price_are_left_out() -> None:
 @pytest.mark.parametrize("prices", [[], [np.nan, np.nan]])
 def test_no_price_makes_no_point(prices: list[float]) -> None:
     encoded = encode_path(np.arange(len(prices), dtype=np.int64), np.array(prices))
-    assert encoded["points"] == b""
+    assert (encoded["points"], encoded["last"]) == (b"", "")
 
 
 def test_the_bytes_are_float32_times_before_prices() -> None:
     encoded = encode_path(np.array([START_NS, START_NS + 500_000_000]), np.array([100.0, 100.5]))
     assert np.frombuffer(encoded["points"], "<f4").tolist() == [0.0, 0.5, 0.0, 0.5]
     assert encoded["base_price"] == 100.0
+
+
+def test_the_latest_price_is_told_exactly_and_without_the_noise_of_a_mid() -> None:
+    mid = (61_708.2 + 61_708.3) / 2
+    assert encode_path(np.array([START_NS]), np.array([mid]))["last"] == "61,708.25"
+    assert encode_path(np.array([START_NS]), np.array([0.1 + 0.2]))["last"] == "0.3"
 
 
 def test_the_wanted_symbol_is_drawn_once_it_was_seen() -> None:

@@ -189,8 +189,8 @@ def test_a_quote_shows_both_sides_with_their_sizes() -> None:
             {"event": "fill", "size": "2", "price": "5.25", "detail": "o-1"},
         ),
         (
-            SignalEvent(symbol="A", signal_type="WIDE", strength=0.5, strategy_id="s1"),
-            {"event": "signal", "detail": "WIDE 0.5 s1", "price": ""},
+            SignalEvent(symbol="A", signal_type="WIDE", strength=0.04000000000000625, strategy_id="s1"),
+            {"event": "signal", "detail": "WIDE 0.04 s1", "price": ""},
         ),
     ],
 )
@@ -214,7 +214,7 @@ def test_prices_share_their_decimals_so_that_they_stand_below_each_other() -> No
 
 def test_text_out_of_a_stream_stays_text() -> None:
     cells = row(SignalEvent(symbol="<img src=x>", signal_type="<b>", strategy_id="&amp;"))
-    assert (cells["symbol"], cells["detail"]) == ("<img src=x>", "<b> 1.0 &amp;")
+    assert (cells["symbol"], cells["detail"]) == ("<img src=x>", "<b> 1 &amp;")
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True), st.none() | st.integers(0, 8))
