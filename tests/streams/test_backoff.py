@@ -67,3 +67,12 @@ def test_the_number_of_tries_may_grow_without_bound() -> None:
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match="deadline_s"):
         BackoffPolicy(**wrong)
+
+
+def test_time_that_was_excused_does_not_count_towards_the_deadline() -> None:
+    backoff = Backoff(BackoffPolicy(deadline_s=10.0), random.Random(0), 0.0)
+    assert backoff.failed(1.0) is not None
+    backoff.excuse(30.0)
+    assert backoff.remaining_s(31.0) == 9.0
+    assert backoff.failed(39.0) is not None
+    assert backoff.failed(40.0) is None
