@@ -53,6 +53,15 @@ class Ahead:
             self._start()
         return chunk
 
+    def take_ready(self, most: int) -> list[Chunk]:
+        """Up to ``most`` more chunks that are there already."""
+        if self._inline:
+            return list(islice(self._source, most))
+        taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+        if self._visit is None:
+            self._start()
+        return taken
+
     def close(self) -> None:
         """Forget what is under way. The thread ends its visit by itself; nobody else touches the source any more."""
         self._ended = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -178,12 +178,12 @@ class Appending:
         waiting: deque[Chunk] = deque()
         with self._encoded_from(position - self._offset) as ahead:
             while True:
-                while len(waiting) < self._pipeline.in_flight:
-                    chunk = await ahead.next()
-                    if chunk is None:
-                        break
-                    await self._send(link, chunk)
-                    waiting.append(chunk)
+                room = self._pipeline.in_flight - len(waiting)
+                # In bursts of half the window: one write to the socket, one turn of the server, one of the loop.
+                if room > self._pipeline.in_flight // 2 and (chunk := await ahead.next()) is not None:
+                    burst = [chunk, *ahead.take_ready(room - 1)]
+                    await self._send(link, burst)
+                    waiting.extend(burst)
                 if not waiting:
                     return True
                 if not await self._settle(link, waiting.popleft()):
@@ -195,14 +195,17 @@ class Appending:
             return ahead
         return self._pipeline.ahead(self._source, position, self._offset, self._form)
 
-    async def _send(self, link: Link, chunk: Chunk) -> None:
+    async def _send(self, link: Link, burst: Sequence[Chunk]) -> None:
         keys, identity = self._keys, self.identity
-        named = chunk.symbols - self._named
-        self._named |= named
-        await link.send(
-            "EVALSHA", APPEND.sha, 7, keys.meta, keys.symbols, keys.writers, *keys.streams.values(), identity.field,
-            identity.token, identity.digest, self._offset, chunk.start, *chunk.arguments(named),
+        head = (
+            "EVALSHA", APPEND.sha, 7, *keys.all, identity.field, identity.token, identity.digest, self._offset
         )  # fmt: skip
+        commands = []
+        for chunk in burst:
+            named = chunk.symbols - self._named
+            self._named |= named
+            commands.append((*head, chunk.start, *chunk.arguments(named)))
+        await link.send_all(commands)
 
     async def _settle(self, link: Link, chunk: Chunk) -> bool:
         try:

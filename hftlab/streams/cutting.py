@@ -18,8 +18,7 @@ from hftlab.events import EventBatch, Flags
 from hftlab.events.digest import RowDigest
 from hftlab.events.entries import encode_entry
 from hftlab.events.frames import MAX_ROWS, check_rows, encode_frame
-from hftlab.events.records import ClockSource
-from hftlab.events.rowbytes import copy_rows
+from hftlab.events.records import ROW_BYTES, ClockSource
 from hftlab.streams.keys import FRAME_FIELD, TYPE_ORDER
 
 Format = Literal["frames", "entries"]
@@ -27,6 +26,7 @@ FORMATS: tuple[Format, ...] = ("frames", "entries")
 # An entry is some 30 strings; more than this many at once would hold up the server's other clients.
 ENTRY_ROWS = 256
 _NS_PER_MS = 1_000_000
+_OPAQUE = np.dtype(f"V{ROW_BYTES}")
 _STREAM = {event_type: index + 1 for index, event_type in enumerate(TYPE_ORDER)}
 
 
@@ -109,33 +109,54 @@ def inspect(batch: EventBatch, step_rows: int = 4_096) -> str:
 def chunks(
     source: RowSource, start: int, offset: int, *, frame_rows: int, form: Format, now_ns: Callable[[], int]
 ) -> Iterator[Chunk]:
-    """The calls that append ``source`` from its row ``start`` on, made as they are asked for: about 0.2 µs a row.
+    """The calls that append ``source`` from its row ``start`` on, made as they are asked for: about 0.15 µs a row.
 
     ``offset`` is what the writer had written before the source's first row. Rows that nobody stamped get the time at
     which their chunk is made.
     """
     step = min(frame_rows, ENTRY_ROWS) if form == "entries" else frame_rows
+    cut = _Cut(form, now_ns)
     for first, part in source.slices(start, step):
-        yield _chunk(part, first + offset, form, now_ns)
+        yield cut.chunk(part, first + offset)
 
 
-def _chunk(part: EventBatch, start: int, form: Format, now_ns: Callable[[], int]) -> Chunk:
-    rows = copy_rows(part.records)
-    batch = EventBatch(rows, part.symbols, part.sources)
-    _stamp(batch, now_ns)
-    # A row that a handler emitted is recorded now: its id is the session's, no longer the run's.
-    rows["flags"] &= ~np.uint16(Flags.EMITTED)
-    rows["log_sequence"] = np.arange(len(rows))
-    received = rows["received"]
-    parts: list[Any] = []
-    count = 0
-    for piece in _frames(batch) if form == "frames" else _entries(batch):
-        parts += piece
-        count += 1
-    return Chunk(start, len(rows), int(received.min()), int(received.max()), count, parts, _symbols(batch))
+class _Cut:
+    """Makes chunks in one piece of memory: what leaves it are bytes and texts."""
+
+    def __init__(self, form: Format, now_ns: Callable[[], int]) -> None:
+        self._pieces = _frames if form == "frames" else _entries
+        self._now_ns = now_ns
+        self._memory = np.zeros(0, _OPAQUE)
+        self._positions = np.zeros(0, np.int64)
+
+    def chunk(self, part: EventBatch, start: int) -> Chunk:
+        count = len(part)
+        if len(self._memory) < count:
+            self._memory = np.empty(count, _OPAQUE)
+            self._positions = np.arange(count)
+        self._memory[:count] = part.records.view(_OPAQUE)
+        rows = self._memory[:count].view(part.records.dtype)
+        batch = EventBatch(rows, part.symbols, part.sources)
+        received = rows["received"]
+        earliest = int(received.min())
+        if earliest == 0 or not rows["timestamp"].all():
+            _stamp(batch, self._now_ns)
+            earliest = int(received.min())
+        # A row that a handler emitted is recorded now: its id is the session's, no longer the run's.
+        if int(np.bitwise_or.reduce(rows["flags"])) & Flags.EMITTED:
+            rows["flags"] &= ~np.uint16(Flags.EMITTED)
+        rows["log_sequence"] = self._positions[:count]
+        parts: list[Any] = []
+        part_count = 0
+        for piece in self._pieces(batch):
+            parts += piece
+            part_count += 1
+        return Chunk(start, count, earliest, int(received.max()), part_count, parts, _symbols(batch))
 
 
 def _symbols(batch: EventBatch) -> frozenset[str]:
+    if len(batch.symbols) == 1:
+        return frozenset(batch.symbols)
     ids = batch.records["symbol"]
     used = ids[:1] if ids.min() == ids.max() else np.unique(ids)
     return frozenset(batch.symbols[int(index)] for index in used)
@@ -144,15 +165,13 @@ def _symbols(batch: EventBatch) -> frozenset[str]:
 def _stamp(batch: EventBatch, now_ns: Callable[[], int]) -> None:
     rows = batch.records
     unstamped = rows["received"] == 0
-    if unstamped.any():
-        rows["received"][unstamped] = now_ns()
-        rows["clock"][unstamped] = ClockSource.APPLICATION
-        ahead = unstamped & (rows["timestamp"] > rows["received"])
-        rows["flags"][ahead] |= np.uint16(Flags.AHEAD)
+    rows["received"][unstamped] = now_ns()
+    rows["clock"][unstamped] = ClockSource.APPLICATION
+    ahead = unstamped & (rows["timestamp"] > rows["received"])
+    rows["flags"][ahead] |= np.uint16(Flags.AHEAD)
     untimed = rows["timestamp"] == 0
-    if untimed.any():
-        rows["timestamp"][untimed] = rows["received"][untimed]
-        rows["flags"][untimed] |= np.uint16(Flags.ARRIVAL_TIME)
+    rows["timestamp"][untimed] = rows["received"][untimed]
+    rows["flags"][untimed] |= np.uint16(Flags.ARRIVAL_TIME)
 
 
 def _frames(batch: EventBatch) -> Iterator[tuple[Any, ...]]:
