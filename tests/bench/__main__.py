@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import bus, replays, rings, startup, streams
+from tests.bench import bus, kernel, replays, rings, startup, streams
 from tests.bench.measurement import Goal, Measurement, table
 
 BOARDS: dict[str, Callable[[int], list[Measurement]]] = {
@@ -18,6 +18,7 @@ BOARDS: dict[str, Callable[[int], list[Measurement]]] = {
     "S4": rings.measure,
     "S6": streams.measure,  # and S13
     "S7": replays.measure,
+    "S10": kernel.measure,
     "S11": startup.measure,
 }
 
@@ -32,6 +33,7 @@ GOALS = [
     *streams.GOALS,
     Goal("S7", "replay into a batch handler", at_least=4e6),
     Goal("S7", "replay into a batch handler", at_least=30.0, peer=_ENTRIES),
+    *kernel.GOALS,
     Goal("S11", "import", at_most=100.0),
     Goal("S11", "first event handled", at_most=1_500.0),
 ]  # fmt: skip
