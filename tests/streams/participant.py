@@ -88,12 +88,15 @@ class Participant:
 
     async def _listen(self) -> None:
         assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
+        # A line without an end was cut by a kill.
+        while (line := await self._process.stdout.readline()).endswith(b"\n"):
             words = line.decode().split()
             if words[0] == "acknowledged":
                 self.acknowledged = int(words[1])
             else:
                 self._answers.put_nowait(words)
+        # Whoever waits for an answer is not to wait for the deadline.
+        self._answers.put_nowait(["nothing any more"])
 
 
 async def lines() -> asyncio.StreamReader:

@@ -252,12 +252,9 @@ async def test_of_several_wishes_how_often_the_log_is_synced_the_strictest_rules
         assert psutil.Process(server.pid).ppid() == os.getpid()
 
 
-def _prices(lab: hl.Lab, seen: list[int]) -> Callable[[], Coroutine[Any, Any, None]]:
-    async def follow() -> None:
-        async for batch in lab.streams.tail("live", after=0):
-            seen.extend(log_sequences(batch))
-
-    return follow
+async def _follow(lab: hl.Lab, seen: list[int]) -> None:
+    async for batch in lab.streams.tail("live", after=0):
+        seen.extend(log_sequences(batch))
 
 
 @pytest.mark.parametrize("killed", ["owner", "guest"])
@@ -275,20 +272,22 @@ async def test_a_lab_goes_on_whoever_of_two_is_killed(folder: Path, participant:
         await lab.streams.append(trades(250_000), session="day")
         await lab.streams.append(trades(10), session="live")
         tailed: list[int] = []
-        tailing = asyncio.create_task(_prices(lab, tailed)())
+        tailing = asyncio.create_task(_follow(lab, tailed))
         await until(lambda: len(tailed) == 10)
         victim, counted = other, 0
 
         @lab.bus.on(hl.MarketDataEvent, mode="batch")
-        def count(batch: hl.EventBatch) -> None:
+        async def count(batch: hl.EventBatch) -> None:
             nonlocal counted
             counted += len(batch)
             if counted == len(batch):
                 # In the middle of a running replay, of which most is not read yet.
                 os.kill(victim.pid, signal.SIGKILL)
+                await until(lambda: killed == "guest" or not alive(pid))
 
         replay = await lab.replay("day", prefetch=1).run()
         assert (replay.delivered, counted) == (250_000, 250_000)
+        assert (lab.streams.statistics().retries > 0) == (killed == "owner")
         digest = replay.digest
         await victim.kill()
         await until(lambda: killed == "guest" or not alive(pid))
