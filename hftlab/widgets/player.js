@@ -284,8 +284,14 @@ function render({ model, el }) {
   const parts = build();
   const aborter = new AbortController();
   const ask = (what, value = null) => {
-    // A kernel that is gone takes no message; JupyterLab marks such a widget itself.
-    try { model.send({ do: what, value }); } catch (error) { console.debug("hftlab: not sent", what, error); }
+    // The comm of a kernel that was restarted or ended refuses: what the view shows then is of the past.
+    try {
+      model.send({ do: what, value });
+    } catch (error) {
+      console.debug("hftlab: not sent", what, error);
+      parts.root.dataset.state = "lost";
+      put(parts.state, "Its kernel is gone: run the cell again");
+    }
   };
   const chart = new PriceChart(parts.canvas, (fraction) => ask("seek", fraction));
   const isDragging = listen(parts, chart, ask, aborter.signal);

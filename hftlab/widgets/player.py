@@ -20,6 +20,9 @@ from hftlab.widgets.shown import fault
 if TYPE_CHECKING:
     from hftlab.widgets.figures import Figure
 
+STEP_S = 0.03
+"""What takes less is shown by its result alone."""
+
 _HERE = Path(__file__).parent
 _MOST_SYMBOLS = 6
 _MOST_ROWS = 100  # as many as a replay keeps
@@ -56,7 +59,7 @@ class ReplayPlayer(anywidget.AnyWidget):
         self._closed = False
         super().__init__(_dom_classes=("hftlab-replay-player",), **self._playing.everything())
         self.on_msg(self._on_message)
-        self._unsubscribe = replay.on_change(self._wake)
+        self._unsubscribe = replay.on_change(self._state_changed)
         MADE.add(self, current_execution())
 
     @property
@@ -102,9 +105,14 @@ class ReplayPlayer(anywidget.AnyWidget):
         """Show that refreshing failed; for the refresh loop."""
         self.fault = {**fault(error), "about": "refresh"}
 
-    def _wake(self, *_: object) -> None:
+    def _wake(self) -> None:
         if not self._closed:
             self._refreshes.wake(self)
+
+    def _state_changed(self) -> None:
+        # A step runs for a moment: to show that would be to flicker.
+        if not self._closed:
+            self._refreshes.wake(self, STEP_S)
 
     # -- messages -------------------------------------------------------------------------------------------------
 

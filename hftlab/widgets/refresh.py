@@ -73,12 +73,14 @@ class RefreshLoop:
         self._spent_s = self._longest_s = 0.0
         self._period_s = self._least_s
 
-    def wake(self, view: View) -> None:
+    def wake(self, view: View, after_s: float = 0.0) -> None:
         """Refresh the view as soon as the loop may: at once after a pause, so that a click is answered at once.
 
-        Call it on the loop's own thread. Cheap, and harmless while the view is due already.
+        ``after_s`` later at the earliest: for what may be over by then. Call it on the loop's own thread. Cheap, and
+        harmless while the view is due already.
         """
-        self._due[view] = 0.0
+        at = self._now() + after_s if after_s else 0.0
+        self._due[view] = min(at, self._due.get(view, at))
         self._arm()
 
     def forget(self, view: View) -> None:

@@ -311,6 +311,14 @@ async def test_running_its_cell_again_closing_it_and_reloading_the_page_leave_on
     assert await notebook.value(comms) == before - 2
 
 
+async def test_a_player_whose_kernel_was_restarted_says_so(notebook: NotebookPage, lab_server: LabServer) -> None:
+    player = await open_player(notebook, lab_server, "restarted")
+    await player.locator(".hl-step").click()
+    await notebook.until("replay.delivered == 1")
+    await notebook.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    await expect(player.locator(".hl-state")).to_contain_text("run the cell again", timeout=SLOW_MS)
+
+
 async def test_text_out_of_a_stream_is_never_markup(notebook: NotebookPage, lab_server: LabServer) -> None:
     hostile = """
 evil = "<img src=x onerror='window.broken=1'>"

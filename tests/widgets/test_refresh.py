@@ -97,6 +97,19 @@ def test_a_wake_after_a_pause_is_answered_at_once_and_one_soon_after_it_is_not(b
     assert view.at[-1] == 105.0
 
 
+def test_a_wake_for_later_waits_and_never_puts_off_an_earlier_one(bench: Bench) -> None:
+    view = bench.view(again_s=None)
+    bench.loop.wake(view, after_s=0.03)
+    bench.run_until(100.02)
+    assert view.at == []
+    bench.run_until(100.2)
+    assert view.at == [100.03]
+    bench.loop.wake(view)
+    bench.loop.wake(view, after_s=5.0)
+    bench.run_until(100.2)
+    assert view.at == [100.03, 100.2]
+
+
 def test_however_often_a_view_is_woken_it_is_refreshed_once(bench: Bench) -> None:
     view = bench.view(again_s=None)
     for _ in range(100):
