@@ -25,7 +25,7 @@ from hftlab.streams import EmbeddedServer, RedisStreamManager
 from hftlab.streams import house as house_module
 from hftlab.streams import launch as launch_module
 from hftlab.streams import serving as serving_module
-from hftlab.streams.folder import MAX_SOCKET_BYTES, make_runtime, remove_runtime
+from hftlab.streams.folder import MAX_SOCKET_BYTES, DataFolder, make_runtime, remove_runtime
 from tests.streams.batches import log_sequences, trades
 from tests.streams.servers import BINARIES, binary_of, managed, until
 
@@ -227,6 +227,8 @@ def _other_process(folder: Path, binary: Path, thread: str) -> Iterator[tuple[su
     finally:
         process.kill()
         process.communicate()
+        # As the next start on the folder would, had it one.
+        DataFolder(folder).clear_stale_runtime()
 
 
 async def test_it_is_gone_with_its_owner_even_when_that_is_killed(
