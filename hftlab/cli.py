@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
 import math
 import os
@@ -14,6 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import xxhash
+
 import hftlab
 from hftlab.errors import HftlabError, UnknownSession, ValidationError
 
@@ -24,13 +27,17 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for an error that is told in a line, 130 for an interrupt."""
+    """Run one command; returns the exit status: 0, 1 for an error told in a line, 130 if interrupted, 141 if unread."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed) or 0)
     except HftlabError as error:
         print(f"hftlab {parsed.name}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what Python would flush at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print(f"hftlab {parsed.name}: interrupted", file=sys.stderr)
         return 130
@@ -111,19 +118,20 @@ def _record(parsed: argparse.Namespace) -> int:
 
     async def work(lab: Lab) -> None:
         summary = hftlab.monitor.SessionSummary()
-        rows = stored = duplicates = 0
+        rows = stored = known = 0
+        # Pieces are known by where they stand in which files, not by what they hold: a capture may repeat itself.
+        capture = _fingerprint(parsed.files, parsed.format, options)
         begin = time.perf_counter()
         report = None
-        for batch in hftlab.feeds.stream(parsed.files, parsed.format, **options):
-            result = await lab.streams.append(batch, session=session)
+        for number, batch in enumerate(hftlab.feeds.stream(parsed.files, parsed.format, **options)):
+            result = await lab.streams.append(batch, session=session, key=f"{capture}:{number}")
             summary.observe(batch)
             rows += len(batch)
-            duplicates += len(batch) if result.duplicate else 0
+            known += len(batch) if result.duplicate else 0
             stored += result.stored_bytes
             report = batch.report
         elapsed = time.perf_counter() - begin
-        already = " (it was there already; nothing was written twice)" if rows and duplicates == rows else ""
-        print(f"recorded session {session}{already}")
+        print(f"recorded session {session}: {rows - known:,} events written, {known:,} were there already")
         _print_summary(summary)
         print(f"  {report}")
         if stored:
@@ -131,6 +139,17 @@ def _record(parsed: argparse.Namespace) -> int:
         print(f"replay it with: hftlab replay {session}")
 
     return _in_lab(parsed, work)
+
+
+def _fingerprint(files: Sequence[str], form: str, options: dict[str, Any]) -> str:
+    """What tells this reading of these files from any other: their bytes, the format, and its options."""
+    digest = xxhash.xxh3_128(repr((form, sorted(options.items()))).encode())
+    for file in files:
+        with contextlib.suppress(OSError), open(file, "rb") as opened:  # feeds.stream tells what is wrong with a file
+            while piece := opened.read(1 << 20):
+                digest.update(piece)
+        digest.update(b"\0end of file\0")
+    return f"record-{digest.hexdigest()}"
 
 
 # -- replay -----------------------------------------------------------------------------------------------------------

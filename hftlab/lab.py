@@ -7,6 +7,7 @@ import datetime as dt
 import html
 import math
 import os
+import warnings
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ import numpy as np
 from hftlab.bus import EventBus
 from hftlab.bus.bus import DEFAULT_CAPACITY
 from hftlab.clock import Clock
-from hftlab.errors import NotStarted, ValidationError
+from hftlab.errors import HandlerFailed, NotStarted, ValidationError
 from hftlab.events.frames import DEFAULT_ROWS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
@@ -105,11 +106,30 @@ class Lab:
             self._supervisor.start(pump=self.bus.pump)
             return self
 
-    async def close(self) -> None:
-        """Stop the pump, leave the server, and stop it if this lab started it. Idempotent; ``start`` works again."""
+    async def close(self, *, drain_s: float = 5.0) -> None:
+        """Handle what is queued (for at most ``drain_s``), stop the pump, and leave the server, which ends with its
+        last user. Idempotent; ``start`` works again.
+
+        Raises HandlerFailed, when all is closed, for a failure that no call has raised yet. Events that could not be
+        handled in time are counted in a warning, and wait on the bus.
+        """
         async with self._starting:
+            failure: Exception | None = None
+            if self._supervisor.running and self._supervisor.failure is None and self.bus.run is None:
+                try:
+                    async with asyncio.timeout(drain_s):
+                        await self.bus.drain()
+                except TimeoutError:
+                    waiting = self.bus.statistics().waiting
+                    message = f"the lab was closed with {waiting:,} events unhandled after {drain_s:g} s"
+                    warnings.warn(message, RuntimeWarning, stacklevel=2)
+                except HandlerFailed as error:
+                    failure = error
             await self._supervisor.close()
             await self._stop_streams()
+            if failure is not None:
+                raise failure
+            self.bus.raise_failures()
 
     async def _stop_streams(self) -> None:
         streams, self._streams = self._streams, None
@@ -127,7 +147,12 @@ class Lab:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except HandlerFailed:
+            # What went wrong first is what the user has to see.
+            if error is None:
+                raise
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +173,7 @@ class Lab:
         """What is recorded, a row a session: start and end (arrival, UTC), events, counts by type, symbols, bytes."""
         import pandas as pd
 
+        self.bus.raise_failures()
         listed = await self.streams.sessions()
         bounds = {"start": [info.start_ns for info in listed], "end": [info.end_ns for info in listed]}
         data = {
@@ -199,7 +225,14 @@ class Lab:
         failure = self._supervisor.failure
         if failure is not None:
             return f"Lab({where}: FAILED, {type(failure).__name__}: {failure}; await lab.close(), then start it again)"
-        return f"Lab({where}: {'started' if self._supervisor.running else 'not started'})"
+        failed = sorted({subscription.name for subscription in self.bus.subscriptions if subscription.failed})
+        if failed:
+            return f"Lab({where}: {self._state}; failed handlers: {', '.join(failed)}; see lab.bus)"
+        return f"Lab({where}: {self._state})"
+
+    @property
+    def _state(self) -> str:
+        return "started" if self._supervisor.running else "not started"
 
     def _repr_html_(self) -> str:
         parts = [part._repr_html_() for part in (self._streams, self.bus) if part is not None]

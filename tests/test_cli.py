@@ -62,9 +62,19 @@ def test_recording_a_capture_again_writes_nothing_and_says_so(
     capture, folder = small_capture(tmp_path / "small.gz"), str(tmp_path / "data")
     for _ in range(2):
         assert cli.main(["record", str(capture), "--format", "binance", "--directory", folder]) == 0
-    assert "nothing was written twice" in capsys.readouterr().out
+    assert "0 events written, 200 were there already" in capsys.readouterr().out
     assert cli.main(["replay", "small", "--directory", folder]) == 0
     assert "200 events of 1 symbol" in capsys.readouterr().out
+
+
+def test_equal_lines_are_not_taken_for_a_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "equal.csv"
+    table.write_text("symbol,price,volume,timestamp\n" + "A,1.0,2.0,1723161255000000000\n" * 150_000)
+    folder = str(tmp_path / "data")
+    assert cli.main(["record", str(table), "--format", "csv", "--directory", folder]) == 0
+    assert "150,000 events written, 0 were there already" in capsys.readouterr().out
+    assert cli.main(["replay", "equal", "--directory", folder]) == 0
+    assert "150,000 events of 1 symbol" in capsys.readouterr().out
 
 
 def test_the_digest_does_not_depend_on_the_frame_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

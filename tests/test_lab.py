@@ -176,6 +176,46 @@ async def test_a_failing_handler_is_raised_at_the_end_with_its_event_and_holds_n
         assert "ZeroDivisionError" in lab.bus._repr_html_()
 
 
+async def test_closing_handles_what_is_queued_and_raises_what_nobody_has_raised_yet(tmp_path: Path) -> None:
+    handled: list[float] = []
+    lab = await hl.Lab(directory=tmp_path / "data").start()
+
+    @lab.bus.on("market.*")
+    def fragile(price: float) -> None:
+        handled.append(price)
+        if price == 103:
+            raise ZeroDivisionError("a bug")
+
+    await lab.bus.publish_batch(trades(478))
+    with pytest.raises(HandlerFailed, match="ZeroDivisionError"):
+        await lab.close()
+    assert len(handled) == 478
+    assert "fragile" in repr(lab)
+    await lab.close()
+
+
+async def test_what_went_wrong_first_is_what_leaving_a_lab_raises(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with hl.Lab(directory=tmp_path / "data") as lab:
+            lab.bus.subscribe(lambda price: 1 / 0, "market.*", name="fragile")
+            await lab.bus.publish_batch(trades(1))
+            raise OSError("the first thing that went wrong")
+
+    with pytest.raises(OSError, match="the first thing"):
+        await body()
+
+
+async def test_a_replay_that_gave_its_bus_away_says_so_instead_of_beginning_again(tmp_path: Path) -> None:
+    async with hl.Lab(directory=tmp_path / "data") as lab:
+        await lab.streams.append(trades(10), session="btc")
+        first, second = lab.replay("btc"), lab.replay("btc")
+        await first.step(3)
+        await second.step(1)
+        with pytest.raises(hl.errors.ReplayError, match="gave its bus to a later one"):
+            await first.step()
+        assert (await first.run()).delivered == 10
+
+
 async def test_what_can_not_be_replayed_is_said_with_what_would_do(tmp_path: Path) -> None:
     async with hl.Lab(directory=tmp_path / "data") as lab:
         await lab.streams.append(trades(10), session="btc")
@@ -193,6 +233,8 @@ async def test_what_can_not_be_replayed_is_said_with_what_would_do(tmp_path: Pat
             await lab.replay("btc", where=lambda records: records["strength"] > 0).run()
         with pytest.raises(hl.errors.TimeError, match="has no zone"):
             await lab.replay("btc", start="2024-08-08 23:54:31").run()
+        with pytest.raises(hl.errors.ReplayError, match="speed is 0"):
+            await lab.replay("btc", speed=0).run()
         assert (await lab.replay("btc", start=(START_NS // 10**9 + 8, "s")).run()).delivered == 2
 
 
@@ -201,6 +243,13 @@ async def test_a_replay_begins_at_an_event_id(tmp_path: Path) -> None:
         result = await lab.streams.append(trades(10), session="btc")
         assert (await lab.replay("btc", start=result.first_event_id + 7).run()).delivered == 3
         assert (await lab.replay("btc", end=result.first_event_id + 7).run()).delivered == 7
+        other = await lab.streams.append(trades(3, "ETHUSDT"), session="eth")
+        with pytest.raises(ValidationError, match="an id of session number 2"):
+            await lab.replay("btc", start=other.first_event_id).run()
+        with pytest.raises(EmptyRange, match="has 10 events"):
+            await lab.replay("btc", start=result.first_event_id + 999).run()
+        with pytest.raises(ValidationError, match="too small for either"):
+            await lab.replay("btc", start=12).run()
 
 
 async def test_an_unreachable_server_is_told_without_its_password(tmp_path: Path) -> None:

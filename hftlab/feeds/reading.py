@@ -55,6 +55,9 @@ def stream(
     Yields at least one batch. A batch's ``.report`` is of what had been read when it was handed out, the last one's of
     everything; the FeedWarning comes after that. A message's rows may lie in two batches. Raises FeedError at once for
     files and formats that are not there, and on the way for what is wrong inside a file.
+
+    When you append them to a session, give each batch a key of its own (``key=f"{name}:{number}"``): two batches of
+    equal content would else count as one that was appended twice.
     """
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise ValidationError(f"rows is how many rows a batch has, an integer above 0; got {rows!r:.100}")

@@ -81,6 +81,8 @@ class Replay:
         Raises EmptyRange where nothing matches, HandlerFailed at the end if a handler failed meanwhile. ``progress``
         shows a bar (None: after a second). ``pause()`` ends it early.
         """
+        if not self.speed:
+            raise ReplayError("speed is 0, at which nothing moves: set replay.speed first, or await replay.step()")
         await self._begin(afresh=True)
         self._stop = False
         assert self._course is not None
@@ -207,7 +209,7 @@ class Replay:
             self._become(State.CLOSED)
 
     async def __aenter__(self) -> Self:
-        await self._begin()
+        await self._begin(afresh=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -243,6 +245,11 @@ class Replay:
         """Read what the session holds and take the bus, unless a run is under way (``afresh``: or is through)."""
         self._check_rested()
         self._raise_failure()
+        if self._state is State.CLOSED and not afresh:
+            raise ReplayError(
+                f"this replay of {self.session_name} was closed, or gave its bus to a later one: await replay.run() or "
+                "replay.play() begin afresh, await replay.seek(…) anywhere"
+            )
         through = self._state in (State.DONE, State.CLOSED)
         if (self._course is not None and not through) or (self._state is State.DONE and not afresh):
             return

@@ -18,6 +18,8 @@ from hftlab.events.tables import SymbolTable
 from hftlab.events.types import Event
 
 Type = type[Event] | EventType | str
+_SESSIONS_BEFORE_TIMES = 100_000
+
 Where = Callable[[Rows], npt.NDArray[np.bool_]]
 
 
@@ -164,12 +166,23 @@ def bound(value: Time | None, session: SessionInfo) -> tuple[int | None, int | N
     """An end of the range as (ns, None) or, from one of this session's event ids, as (None, log sequence)."""
     if value is None:
         return None, None
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0 and int(value) < 1 << 62:
-        # An id of this session begins with its number. As ns, such a value would be a time of the first 53 days of
-        # 1970 for session numbers below 4,200: no capture's.
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 < int(value) < 1 << 62:
         number, log_sequence = split_event_id(int(value))
-        if number == session.number and log_sequence <= session.events:
+        if number == session.number:
+            if log_sequence > session.events:
+                raise EmptyRange(
+                    f"the session {session.name!r} has {session.events:,} events; {int(value)} is the id of its number "
+                    f"{log_sequence:,}"
+                )
             return None, log_sequence
+        # As ns, the ids of the first 100,000 sessions would be times before July 1973: no capture's.
+        if number < _SESSIONS_BEFORE_TIMES:
+            raise ValidationError(
+                f"an integer is a time in ns since 1970, or an event id of the session {session.name!r} (its number is "
+                f"{session.number}); got {int(value)}, "
+                + (f"an id of session number {number}" if number else "too small for either")
+                + '. For a time in another unit, write (1723161255, "s")'
+            )
     return parse_time(value, within=(session.start_ns, session.end_ns)), None
 
 
