@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+
+from tests.browser.server import LabServer
+
+pytest.importorskip("playwright", reason="no browser tests: playwright is not installed (pip install -e '.[test]')")
+
 from playwright.async_api import Locator, expect
 
 from tests.browser.notebook import NotebookPage, write_notebook
-from tests.browser.server import LabServer
 
 LAB = """
 import hftlab as hl

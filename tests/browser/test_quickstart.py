@@ -3,9 +3,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.browser.notebook import NotebookPage
+import pytest
+
 from tests.browser.server import LabServer
 from tests.conftest import PROJECT
+
+pytest.importorskip("playwright", reason="no browser tests: playwright is not installed (pip install -e '.[test]')")
+
+from tests.browser.notebook import NotebookPage
 
 
 async def test_the_quickstart_runs_whole_in_a_browser(
