@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 from hftlab.bus.backlog import Backlog
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.failures import FailureLog
-from hftlab.bus.intake import PIECE_ROWS, Intake
+from hftlab.bus.gate import Gate
+from hftlab.bus.intake import Intake
+from hftlab.bus.publishing import Publisher
 from hftlab.bus.run import Controls, Run
 from hftlab.bus.signatures import What, make_subscription, read_topics
 from hftlab.bus.statistics import BusStatistics, html_of_bus
 from hftlab.bus.subscriptions import DEFAULT_BATCH_ROWS, Mode, Subscription, Where
-from hftlab.bus.waiting import Signal, Turnstile
+from hftlab.bus.waiting import Signal
 from hftlab.clock import Clock, SystemClock
-from hftlab.errors import BusBusy, BusClosed, BusFull, ValidationError
+from hftlab.errors import BusBusy, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType
@@ -53,13 +55,10 @@ class EventBus:
         self._dispatcher = Dispatcher(self._backlog, self.failures, self.symbols, self.sources, self.clock)
         self._subscriptions: dict[str, Subscription] = {}
         self._live_clock: Clock = self.clock
-        self._run: Run | None = None
-        self._closed = False
-        self._dropped = self._waits = self._pumps = 0
-        self._working = False  # within do_work: whoever asks is a handler, or a where=
-        self._settling: asyncio.Task[Any] | None = None
+        self._gate = Gate(self._dispatcher.coroutines)
+        self._dropped = 0
         self._wake, self._progress = Signal(), Signal()
-        self._publishers = Turnstile(self._progress)
+        self._publisher = Publisher(self._backlog, self._intake, self._gate, self._wake, self._progress)
 
     # -- subscribing ----------------------------------------------------------------------------------------------
 
@@ -128,18 +127,12 @@ class EventBus:
         BusFull where nobody would ever make room: without a pump, and within an async handler.
         """
         self.failures.raise_first()
-        if self._publishers or not self._push_event(event):
-            await self._wait_for_room(lambda: self._push_event(event), f"the {_topic(event)} queue is full")
+        await self._publisher.publish(event)
 
     def publish_nowait(self, event: Event) -> None:
         """Queue one event, or raise BusFull. About 4 µs. Raises like ``publish``."""
         self.failures.raise_first()
-        if not self._push_event(event):
-            queue = self._backlog.queues[event.event_type]
-            raise BusFull(
-                f"the {_topic(event)} queue has no room for one more row ({queue.capacity:,}); await "
-                "bus.publish(event) waits for it"
-            )
+        self._publisher.publish_nowait(event)
 
     async def publish_batch(self, batch: EventBatch) -> int:
         """Queue a batch in order; waits while a queue is full. Returns its length. About 15 ns a row.
@@ -147,74 +140,14 @@ class EventBus:
         Cancelling it leaves the rows queued that had room. Raises like ``publish``, a bad row before any is queued.
         """
         self.failures.raise_first()
-        self._check_open()
-        left = self._intake.checked(batch)
-        if not self._publishers:
-            left = left[self._push(left) :]
-        if len(left):
-
-            def push_more() -> bool:
-                nonlocal left
-                left = left[self._push(left) :]
-                return not len(left)
-
-            await self._wait_for_room(push_more, f"{len(left):,} of {len(batch):,} rows have no room")
-        return len(batch)
+        return await self._publisher.publish_batch(batch)
 
     def offer(self, batch: EventBatch) -> int:
         """Queue as many of the batch's first rows as have room, and return how many. Never waits.
 
         Raises BusClosed, ValidationError, and BusBusy while a run is on the bus.
         """
-        self._check_open()
-        if isinstance(batch, EventBatch) and len(batch) > PIECE_ROWS:
-            batch = batch[: self._backlog.free]  # no more than that has room: nothing else needs to be looked at
-        return self._push(self._intake.checked(batch))
-
-    def _push_event(self, event: Event) -> bool:
-        self._check_open()
-        pushed = self._intake.push_event(event)
-        self._wake.notify()
-        return pushed
-
-    def _push(self, batch: EventBatch) -> int:
-        taken = self._intake.push(batch)
-        self._wake.notify()
-        return taken
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BusClosed("this bus was closed; make a new one (or a new Lab)")
-        if self._run is not None:
-            raise BusBusy(
-                f"{self._run.name} is on this bus; publish when it has ended, or use a bus of its own. Its handlers "
-                "return the events that they emit"
-            )
-
-    async def _wait_for_room(self, push: Callable[[], bool], what: str) -> None:
-        """Wait in line until ``push`` has pushed everything."""
-        if self._is_handler():
-            if push():
-                return
-            raise BusFull(f"{what}, and the bus waits for this handler: return what it should emit instead")
-
-        def push_in_turn() -> bool:
-            self._check_open()
-            if push():
-                return True
-            if not self._pumps:
-                raise BusFull(
-                    f"{what}, and nothing empties the queues: start the lab (await lab.start()), or call bus.do_work() "
-                    "between smaller batches"
-                )
-            return False
-
-        self._waits += 1
-        await self._publishers.wait_until(push_in_turn)
-
-    def _is_handler(self) -> bool:
-        """Whether a handler is asking: one that was called by do_work, or an async one that goes on after a wait."""
-        return self._working or (self._settling is not None and self._settling is asyncio.current_task())
+        return self._publisher.offer(batch)
 
     # -- working --------------------------------------------------------------------------------------------------
 
@@ -227,22 +160,18 @@ class EventBus:
         """
         if max_events < 1:
             raise ValidationError(f"do_work handles 1 event or more; got max_events={max_events!r}")
-        if self._run is not None and not self._is_handler():
-            raise BusBusy(f"{self._run.name} is on this bus, and drives it; wait for its end, or stop it")
+        if self._gate.run is not None and not self._gate.is_handler():
+            raise BusBusy(f"{self._gate.run.name} is on this bus, and drives it; wait for its end, or stop it")
         return self._work(max_events, time.perf_counter_ns() + max_ns)
 
     def _work(self, max_rows: int, deadline_ns: int) -> Work:
-        self._refuse_handlers("do_work", "return the events that it should emit instead")
-        self._working = True
+        self._gate.refuse_handlers("do_work", "return the events that it should emit instead")
+        self._gate.working = True
         try:
             return self._dispatcher.work(max_rows, deadline_ns)
         finally:
-            self._working = False
+            self._gate.working = False
             self._progress.notify()
-
-    def _refuse_handlers(self, what: str, instead: str) -> None:
-        if self._is_handler():
-            raise BusBusy(f"{what} was called from a handler, which the bus waits for; {instead}")
 
     async def settle(self) -> None:
         """Await the async handler that holds the bus up, if one does. Cancelling it cancels and fails that handler.
@@ -252,19 +181,19 @@ class EventBus:
         suspended = self._dispatcher.suspended
         if suspended is None:
             return
-        self._refuse_handlers("settle", "let it return")
-        if self._settling is not None:
+        self._gate.refuse_handlers("settle", "let it return")
+        if self._gate.settling:
             await self._progress.wait()
             return
-        self._settling = asyncio.current_task()
+        self._gate.settling = True
         reached: Any = None
         try:
             reached = await suspended
-        except BaseException as error:
+        except (asyncio.CancelledError, GeneratorExit) as error:
             reached = error
             raise
         finally:
-            self._settling = None
+            self._gate.settling = False
             self._dispatcher.settle(suspended, reached)
             self._progress.notify()
 
@@ -277,9 +206,9 @@ class EventBus:
 
         Returns at once while a run is on the bus: what is queued then is the run's.
         """
-        self._refuse_handlers("drain", "let it return")
-        while self._run is None and (self._publishers or not self._dispatcher.idle):
-            if self._pumps:
+        self._gate.refuse_handlers("drain", "let it return")
+        while self._gate.run is None and (self._publisher.line or not self._dispatcher.idle):
+            if self._gate.pumps:
                 await self._progress.wait()
             else:
                 self.do_work()
@@ -292,17 +221,17 @@ class EventBus:
 
         A lab's supervisor runs it. While a run is on the bus its holder drives the bus, and the pump stands by.
         """
-        self._pumps += 1
+        self._gate.pumps += 1
         try:
             while True:
-                if self._run is not None or self._dispatcher.idle:
+                if self._gate.run is not None or self._dispatcher.idle:
                     await self._wake.wait()
                     continue
                 self.do_work()
                 await self.settle()
                 await asyncio.sleep(0)
         finally:
-            self._pumps -= 1
+            self._gate.pumps -= 1
             self._progress.notify()
 
     # -- runs -----------------------------------------------------------------------------------------------------
@@ -310,7 +239,7 @@ class EventBus:
     @property
     def run(self) -> Run | None:
         """The run that is on the bus, if one is."""
-        return self._run
+        return self._gate.run
 
     def begin_run(
         self,
@@ -325,53 +254,43 @@ class EventBus:
         ``give_way``, which may end this one and say so. Raises BusBusy while another run is on that does not give
         way, while published events wait (``await bus.drain()`` first), and from a handler.
         """
-        if self._closed:
-            raise BusClosed("this bus was closed; make a new one (or a new Lab)")
-        self._refuse_handlers("begin_run", "begin it when the handler has returned")
-        if self._run is not None and not self._run.give_way():
-            raise BusBusy(f"{self._run.name} is on this bus; wait for its end, stop it, or use a bus of its own")
-        if self._publishers or not self._dispatcher.idle:
+        self._gate.check_not_closed()
+        self._gate.refuse_handlers("begin_run", "begin it when the handler has returned")
+        if self._gate.run is not None and not self._gate.run.give_way():
+            raise BusBusy(f"{self._gate.run.name} is on this bus; wait for its end, stop it, or use a bus of its own")
+        if self._publisher.line or not self._dispatcher.idle:
             raise BusBusy("published events wait to be handled; await bus.drain() before a run begins")
         controls = Controls(
             offer=self._intake.push,
             work=self._work,
             settle=self.settle,
             withdraw=self._withdraw,
-            finish=self._finish_run,
+            finish=self._dispatcher.finish_run,
             end=self._end_run,
             counts=self._counts,
         )
-        self._live_clock = self.clock
-        self.clock = self._dispatcher.clock = self._dispatcher.driven = clock
-        self._dispatcher.observer = observer
-        self._dispatcher.flush_when_idle = False
-        self._dispatcher.emissions.begin_run()
-        self._run = Run(name, clock, controls, give_way)
-        return self._run
+        self._live_clock, self.clock = self.clock, clock
+        self._dispatcher.begin_run(clock, observer)
+        self._gate.run = Run(name, clock, controls, give_way)
+        return self._gate.run
 
     def _counts(self) -> tuple[int, int]:
         return self._dispatcher.handled, self._dispatcher.emitted
 
     def _withdraw(self) -> int:
-        self._refuse_handlers("withdraw", "withdraw when the handler has returned")
+        self._gate.refuse_handlers("withdraw", "withdraw when the handler has returned")
         withdrawn = self._dispatcher.withdraw()
         self._intake.published -= withdrawn
         return withdrawn
 
-    def _finish_run(self) -> None:
-        self._dispatcher.flush_when_idle = True
-
     def _end_run(self) -> int:
-        self._refuse_handlers("the end of the run", "end it when the handler has returned")
+        self._gate.refuse_handlers("the end of the run", "end it when the handler has returned")
         dropped = self._reset()
-        self.clock = self._dispatcher.clock = self._live_clock
-        self._dispatcher.driven = None
-        self._dispatcher.observer = None
-        self._dispatcher.flush_when_idle = True
-        self._dispatcher.emissions.end_run()
-        if self._run is not None:
-            self._run.left()
-        self._run = None
+        self.clock = self._live_clock
+        self._dispatcher.end_run(self.clock)
+        if self._gate.run is not None:
+            self._gate.run.left()
+        self._gate.run = None
         self._wake.notify()
         return dropped
 
@@ -386,9 +305,9 @@ class EventBus:
 
         An async handler that waits is given up. Raises BusBusy from a handler.
         """
-        self._refuse_handlers("close", "close the bus when the handler has returned")
-        dropped = self._run.end() if self._run is not None else 0
-        self._closed = True
+        self._gate.refuse_handlers("close", "close the bus when the handler has returned")
+        dropped = self._gate.run.end() if self._gate.run is not None else 0
+        self._gate.closed = True
         return dropped + self._reset()
 
     # -- looked at ------------------------------------------------------------------------------------------------
@@ -403,20 +322,16 @@ class EventBus:
             emitted=self._dispatcher.emitted,
             emissions_refused=self._dispatcher.emissions.refused,
             failures=self.failures.count,
-            waits=self._waits,
+            waits=self._publisher.waits,
             capacity=sum(queue.capacity for queue in self._backlog.queues.values()),
             subscriptions=len(self._subscriptions),
-            run=self._run.name if self._run is not None else "",
+            run=self._gate.run.name if self._gate.run is not None else "",
         )
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"run {self._run.name}" if self._run else "live"
+        state = "closed" if self._gate.closed else f"run {self._gate.run.name}" if self._gate.run else "live"
         failures = f", {self.failures.count:,} failures" if self.failures.count else ""
         return f"EventBus({self.name}: {state}, {len(self._subscriptions)} handlers{failures})"
 
     def _repr_html_(self) -> str:
         return html_of_bus(repr(self), self.subscriptions, self.failures)
-
-
-def _topic(event: Event) -> str:
-    return event.event_type.topic

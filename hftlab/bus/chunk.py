@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlab.bus.backlog import Part
-from hftlab.bus.coroutines import Suspended, step
+from hftlab.bus.coroutines import Coroutines, Suspended
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.plan import Plan, event_id_at, event_or_row
 from hftlab.bus.routing import Routes
@@ -62,6 +62,7 @@ class Chunk:
         symbols: SymbolTable,
         sources: SourceTable,
         failures: FailureLog,
+        coroutines: Coroutines,
     ) -> None:
         self.parts = parts
         self.count = count
@@ -70,6 +71,7 @@ class Chunk:
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
         self._symbols, self._sources, self._failures = symbols, sources, failures
+        self._coroutines = coroutines
         self._arrivals: npt.NDArray[np.int64] | None = None
         plan = Plan(parts, routes, symbols, sources)
         self._plan = plan
@@ -127,7 +129,7 @@ class Chunk:
             if not (self._cut and self._is_exhausted()):
                 self._fail(RuntimeError("the handler let a StopIteration escape"))
         elif type(result) is CoroutineType:
-            self.settle(step(result))
+            self.settle(self._coroutines.step(result))
         else:
             self._emit(result)
 

@@ -1,86 +1,191 @@
-"""Async handlers, stepped from synchronous code: a coroutine that never waits costs no task and no turn of the loop."""
+"""Async handlers, stepped from synchronous code: a coroutine that never waits costs no task and no turn of the loop.
+
+The problem: timeouts and task groups inside a handler cancel the task that they run in, and take that back later. In
+the bus's own task, such a cancellation could not be told from one that is meant for the bus. So a handler's coroutine
+runs in the bus's task but under a task of its own: what ``asyncio.current_task`` says while it is stepped, and what its
+timeouts cancel. Cancelling the bus's task still is just that.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Coroutine, Generator
 from typing import Any
+
+_Coroutine = Coroutine[Any, Any, Any]
+
+
+class HandlerTask(asyncio.Future[None]):
+    """What ``asyncio.current_task`` returns to a handler: a task as far as cancelling goes, scheduled by nobody.
+
+    ``owner`` is whose handler it is.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: object) -> None:
+        super().__init__(loop=loop)
+        self.owner = owner
+        self.coroutine: _Coroutine | None = None
+        self._cancels = 0
+        # By the names of asyncio's own tasks, at which other libraries look.
+        self._fut_waiter: Any = None
+        self._must_cancel = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Have CancelledError raised in the handler where it waits, now or next."""
+        if self.coroutine is None:
+            return False
+        self._cancels += 1
+        if not _cancel(self._fut_waiter):
+            self._must_cancel = True
+        return True
+
+    def cancelling(self) -> int:
+        """How many cancellations were not taken back."""
+        return self._cancels
+
+    def uncancel(self) -> int:
+        """Take one cancellation back; returns how many are left."""
+        self._cancels = max(0, self._cancels - 1)
+        return self._cancels
+
+    def get_coro(self) -> _Coroutine | None:
+        """The handler's coroutine."""
+        return self.coroutine
+
+    def get_name(self) -> str:
+        """The name of the handler's function."""
+        return getattr(self.coroutine, "__qualname__", "a handler that has returned")
+
+    def advance(self, thrown: BaseException | None = None) -> Suspended | Any | BaseException:
+        """Run the coroutine to its next wait: Suspended, or its result, or the exception that it raised.
+
+        ``thrown`` is raised where it waits.
+        """
+        assert self.coroutine is not None
+        self._fut_waiter = None
+        if self._must_cancel:
+            self._must_cancel = False
+            thrown = asyncio.CancelledError()
+        loop = self.get_loop()
+        outer = asyncio.current_task(loop)
+        if outer is not None:
+            _leave_task(loop, outer)
+        _enter_task(loop, self)  # type: ignore[arg-type]
+        try:
+            waits_for = self.coroutine.send(None) if thrown is None else self.coroutine.throw(thrown)
+        except StopIteration as stop:
+            self.coroutine = None
+            return stop.value
+        except (Exception, asyncio.CancelledError) as error:
+            # Nobody cancelled the bus: what the handler awaited was cancelled. That is its own failure.
+            self.coroutine = None
+            return error
+        finally:
+            _leave_task(loop, self)  # type: ignore[arg-type]
+            if outer is not None:
+                _enter_task(loop, outer)
+        if self._must_cancel and _cancel(waits_for):
+            self._must_cancel = False
+        self._fut_waiter = waits_for
+        return Suspended(self)
+
+    def give_up(self) -> BaseException | None:
+        """Close the coroutine: its ``finally`` blocks run now. Returns what they raised, if anything."""
+        coroutine, self.coroutine = self.coroutine, None
+        waiter, self._fut_waiter = self._fut_waiter, None
+        try:
+            if coroutine is not None:
+                coroutine.close()
+        except Exception as error:
+            return error
+        finally:
+            # Wakes whoever awaits it in the handler's stead.
+            _cancel(waiter)
+        return None
 
 
 class Suspended:
-    """A handler's coroutine that waits for something. ``await`` it in the task that runs the bus, to its end.
+    """A handler's coroutine that waits for something. ``await`` it to its end in the task that runs the bus."""
 
-    It should be awaited in the task that took the first step: what the coroutine waits for may belong to that task
-    (``asyncio.timeout`` cancels the task that it was entered in).
-    """
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-        self._closed: BaseException | None = None
+    def __init__(self, task: HandlerTask) -> None:
+        self._task = task
+        self._given_up: BaseException | None = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """The coroutine's result, or the exception that it raised, as a value: its failure is not the bus's.
 
-        Cancelling the awaiting task cancels the coroutine, and raises CancelledError whatever it makes of that. What
-        the coroutine's own doing cancels (a timeout inside it, a task that it waits for) is left to it.
+        Cancelling the awaiting task cancels the coroutine, and raises CancelledError whatever it makes of that: it may
+        clean up, and is closed where it waits again.
         """
-        task = asyncio.current_task()
-        # A timeout takes back the cancellation that it used; what is left over was meant for whoever awaits.
-        cancelled_before = task.cancelling() if task is not None else 0
+        awaiting = asyncio.current_task()
+        cancelled_before = awaiting.cancelling() if awaiting is not None else 0
         while True:
-            reached: Any
+            thrown: BaseException | None = None
             try:
-                yield self._waits_for
+                yield self._task._fut_waiter
             except GeneratorExit:
                 self.close()
                 raise
-            except BaseException as thrown:
-                reached = self._closed if self._closed is not None else self._throw(thrown)
-                cancelled = task.cancelling() if task is not None else 0
-                if isinstance(thrown, asyncio.CancelledError) and cancelled > cancelled_before:
-                    if isinstance(reached, Suspended):
-                        self.close()
-                    raise
-            else:
-                reached = self._closed if self._closed is not None else step(self._coroutine)
+            except BaseException as error:  # what the awaited future raised, or a cancellation
+                thrown = error
+            reached = self._task.advance(thrown) if self._given_up is None else self._given_up
+            cancelled = awaiting is not None and awaiting.cancelling() > cancelled_before
+            if cancelled and isinstance(thrown, asyncio.CancelledError):
+                self.close()
+                raise thrown
             if not isinstance(reached, Suspended):
                 return reached
-            self._waits_for = reached._waits_for
-
-    def _throw(self, thrown: BaseException) -> Any:
-        return _advance(self._coroutine, lambda: self._coroutine.throw(thrown))
 
     def close(self) -> BaseException | None:
         """Give the coroutine up: its ``finally`` blocks run now. Returns what they raised, if anything.
 
         Whoever awaits it is woken, and gets a CancelledError as its result.
         """
-        if self._closed is None:
-            self._closed = asyncio.CancelledError("the handler was given up while it waited")
-            try:
-                self._coroutine.close()
-            except Exception as error:
-                self._closed = error
-                return error
-            finally:
-                cancel = getattr(self._waits_for, "cancel", None)
-                if cancel is not None:
-                    cancel()
-        return None
+        if self._given_up is not None:
+            return None
+        self._given_up = asyncio.CancelledError("the handler was given up while it waited")
+        return self._task.give_up()
 
 
-def step(coroutine: Coroutine[Any, Any, Any]) -> Suspended | Any | BaseException:
-    """Run a coroutine to its next wait: Suspended, or its result, or the exception that it raised."""
-    return _advance(coroutine, lambda: coroutine.send(None))
+class Coroutines:
+    """Steps the coroutines of one bus's async handlers, and knows which of its callers is one."""
+
+    def __init__(self) -> None:
+        self._spare: HandlerTask | None = None
+
+    def step(self, coroutine: _Coroutine) -> Suspended | Any | BaseException:
+        """Run a coroutine to its first wait: Suspended, or its result, or the exception that it raised. About 1 µs."""
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            return _step_without_loop(coroutine)
+        task = self._spare
+        if task is None or task.get_loop() is not loop or task.coroutine is not None or task.cancelling():
+            task = self._spare = HandlerTask(loop, self)
+        task.coroutine = coroutine
+        return task.advance()
+
+    def is_asking(self) -> bool:
+        """Whether the caller is one of these handlers, which goes on after a wait."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no loop: nobody waits
+            return False
+        return getattr(task, "owner", None) is self
 
 
-def _advance(coroutine: Coroutine[Any, Any, Any], go_on: Callable[[], Any]) -> Suspended | Any | BaseException:
+def _cancel(waiter: Any) -> bool:
+    """Cancel what a coroutine waits for: a future, or None where it only lets the loop turn once."""
+    cancel = getattr(waiter, "cancel", None)
+    return cancel is not None and bool(cancel())
+
+
+def _step_without_loop(coroutine: _Coroutine) -> Any | BaseException:
     try:
-        waits_for = go_on()
+        coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    except (Exception, asyncio.CancelledError) as error:
-        # Nobody cancelled the bus while this ran: what the handler awaited was cancelled. That is its own failure.
+    except Exception as error:
         return error
-    return Suspended(coroutine, waits_for)
+    coroutine.close()
+    return RuntimeError("an async handler can wait only where a loop runs: call do_work within one")

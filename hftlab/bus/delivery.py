@@ -6,7 +6,7 @@ from types import CoroutineType
 from typing import Any
 
 from hftlab.bus.chunk import Outcome
-from hftlab.bus.coroutines import Suspended, step
+from hftlab.bus.coroutines import Coroutines, Suspended
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.plan import event_id_at, event_or_row
 from hftlab.bus.queues import Due
@@ -20,14 +20,20 @@ class Delivery:
     """One call of a batch handler. Driven like a Chunk."""
 
     def __init__(
-        self, due: Due, symbols: SymbolTable, sources: SourceTable, session_number: int, failures: FailureLog
+        self,
+        due: Due,
+        symbols: SymbolTable,
+        sources: SourceTable,
+        session_number: int,
+        failures: FailureLog,
+        coroutines: Coroutines,
     ) -> None:
         self.due = due
         self.subscription = due.subscription
         self.batch = EventBatch(due.rows, symbols, sources, session_number=session_number)
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
-        self._failures = failures
+        self._failures, self._coroutines = failures, coroutines
         self._called = False
 
     def advance(self) -> Outcome:
@@ -48,7 +54,7 @@ class Delivery:
         except Exception as error:
             self._fail(error)
             return Outcome.DONE
-        self.settle(step(result) if type(result) is CoroutineType else result)
+        self.settle(self._coroutines.step(result) if type(result) is CoroutineType else result)
         return Outcome.AWAITING if self.suspended is not None else Outcome.DONE
 
     def settle(self, reached: Suspended | Any | BaseException) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from hftlab.bus.backlog import Backlog, Part
 from hftlab.bus.chunk import Chunk, Outcome
-from hftlab.bus.coroutines import Suspended
+from hftlab.bus.coroutines import Coroutines, Suspended
 from hftlab.bus.delivery import Delivery
 from hftlab.bus.emission import EmissionBuffer
 from hftlab.bus.failures import FailureLog
@@ -33,21 +33,20 @@ CHUNK_ROWS = 1_024
 
 
 class Dispatcher:
-    """Owns what is in progress between the backlog and the handlers. Synchronous; knows no loop.
-
-    ``driven`` is the clock to be moved on with the rows (None: time passes by itself). ``flush_when_idle``: batches are
-    delivered when nothing is left, full or not.
-    """
+    """Owns what is in progress between the backlog and the handlers. Synchronous; knows no loop."""
 
     def __init__(
         self, backlog: Backlog, failures: FailureLog, symbols: SymbolTable, sources: SourceTable, clock: Clock
     ) -> None:
         self.clock = clock
-        self.driven: DrivenClock | None = None
-        self.observer: Observer | None = None
-        self.flush_when_idle = True
+        # The clock to be moved on with the rows; None: time passes by itself.
+        self._driven: DrivenClock | None = None
+        self._observer: Observer | None = None
+        # Live, or at the end of a run: batches are delivered when nothing is left, full or not.
+        self._flush_when_idle = True
         self.handled = 0
         self.emitted = 0
+        self.coroutines = Coroutines()
         self.emissions = EmissionBuffer(symbols, sources, failures)
         self._backlog, self._failures, self._symbols, self._sources = backlog, failures, symbols, sources
         self._subscriptions: Sequence[Subscription] = ()
@@ -71,6 +70,9 @@ class Dispatcher:
             if self._current is not None:
                 if not self._go_on_with(self._current, deadline_ns):
                     break
+            elif self._chunk is not None and self._chunk.emitted:
+                # A KeyboardInterrupt came between a row's emissions and their collection.
+                self._advance_chunk(self._chunk, max(1, last - self.handled), deadline_ns)
             elif self._subscriptions_changed and (self._chunk is None or self._chunk.done >= self._chunk.limit):
                 self._arrange()
             elif self.emissions.waiting:
@@ -83,7 +85,7 @@ class Dispatcher:
                 self._advance_chunk(self._chunk, last - self.handled, deadline_ns)
             elif self._backlog.waiting:
                 self._begin_chunk()
-            elif not (self.flush_when_idle and self._flush()):
+            elif not (self._flush_when_idle and self._flush()):
                 break
             if time.perf_counter_ns() >= deadline_ns:
                 break
@@ -107,7 +109,7 @@ class Dispatcher:
             or self._due
             or self.emissions.waiting
             or self._backlog.waiting
-            or (self.flush_when_idle and any(queue.holds_rows for queue in self._windowed))
+            or (self._flush_when_idle and any(queue.holds_rows for queue in self._windowed))
         )
 
     @property
@@ -128,6 +130,22 @@ class Dispatcher:
         for unit in (self._current, self._chunk):
             if isinstance(unit, Chunk):
                 unit.end_after_row()
+
+    def begin_run(self, clock: DrivenClock, observer: Observer | None) -> None:
+        """Drive ``clock`` and tell ``observer`` from now on; batches are cut by the data alone."""
+        self.clock, self._driven, self._observer = clock, clock, observer
+        self._flush_when_idle = False
+        self.emissions.begin_run()
+
+    def finish_run(self) -> None:
+        """Deliver what windows hold as soon as nothing else is left: no more rows will come."""
+        self._flush_when_idle = True
+
+    def end_run(self, clock: Clock) -> None:
+        """Be live again, by ``clock``."""
+        self.clock, self._driven, self._observer = clock, None, None
+        self._flush_when_idle = True
+        self.emissions.end_run()
 
     def withdraw(self) -> int:
         """Take back all queued rows that no handler was given yet; returns how many."""
@@ -153,7 +171,6 @@ class Dispatcher:
 
     def _arrange(self) -> None:
         if self._chunk is not None:
-            self._collect(self._chunk)
             self._close_chunk(self._chunk)
         self._subscriptions_changed = False
         batched: dict[EventType, list[Subscription]] = {event_type: [] for event_type in EventType}
@@ -187,7 +204,7 @@ class Dispatcher:
                 if self._subscriptions_changed:
                     self._arrange()
                 part = unit.parts[0]
-                self._current = self._emitted_chunk(part._replace(rows=part.rows[unit.done :]))
+                self._current = self._chunk_of([part._replace(rows=part.rows[unit.done :])], unit.count - unit.done)
             return True
         self._current = None
         if isinstance(unit, Delivery):
@@ -210,8 +227,8 @@ class Dispatcher:
                 self.emissions.put_back(event_type, rows[fitting:])
                 rows = rows[:fitting]
         self.emitted += len(rows)
-        if self.observer is not None:
-            self.observer(rows)
+        if self._observer is not None:
+            self._observer(rows)
         if queue.windows:
             self._due += queue.show_emitted(rows)
             self._room_is_stale = True
@@ -220,20 +237,24 @@ class Dispatcher:
             return
         if event is not None:
             handlers = routes.of_symbol(int(rows["symbol"][0]), self._symbols)
-            self._current = Single(event, rows, handlers, self._failures)
+            self._current = Single(event, rows, handlers, self._failures, self.coroutines)
             return
-        self._current = self._emitted_chunk(Part(event_type, rows, None, 0))
+        self._current = self._chunk_of([Part(event_type, rows, None, 0)], len(rows))
 
-    def _emitted_chunk(self, part: Part) -> Chunk:
-        return Chunk([part], len(part.rows), self._routes, self._symbols, self._sources, self._failures)
+    def _chunk_of(self, parts: Sequence[Part], count: int) -> Chunk:
+        return Chunk(
+            parts, count, self._routes, self._symbols, self._sources, self._failures, self.coroutines
+        )  # fmt: skip
 
     def _begin_due(self, due: Due) -> None:
         # A batch that emitted events alone filled belongs to what they were emitted for, or handlers that feed their
         # own batches would never come to an end.
-        if due.begin is not None:
+        if due.published:
             self.emissions.new_cause()
         due.begun = True
-        self._current = Delivery(due, self._symbols, self._sources, self._session_number, self._failures)
+        self._current = Delivery(
+            due, self._symbols, self._sources, self._session_number, self._failures, self.coroutines
+        )
 
     def _flush(self) -> bool:
         """Make all windows that hold anything due; False if none does."""
@@ -250,11 +271,11 @@ class Dispatcher:
                 return
             self._session_number = self._backlog.session_number
         parts, count = self._backlog.next_parts(CHUNK_ROWS)
-        self._chunk = Chunk(parts, count, self._routes, self._symbols, self._sources, self._failures)
+        self._chunk = self._chunk_of(parts, count)
         self._shown = 0
         self._room_is_stale = False
-        if self.driven is not None:
-            self.driven.follow(self._chunk.now_ns)
+        if self._driven is not None:
+            self._driven.follow(self._chunk.now_ns)
 
     def _advance_chunk(self, chunk: Chunk, max_rows: int, deadline_ns: int) -> None:
         if self._room_is_stale:
@@ -274,9 +295,9 @@ class Dispatcher:
             self._close_chunk(chunk)
 
     def _close_chunk(self, chunk: Chunk) -> None:
-        if self.driven is not None:
-            self.driven.follow(None)
-            self.driven.advance_to(chunk.reached_ns(chunk.done))
+        if self._driven is not None:
+            self._driven.follow(None)
+            self._driven.advance_to(chunk.reached_ns(chunk.done))
         chunk.close()
         self._backlog.dispatched(chunk.parts, chunk.done)
         self._chunk = None
@@ -286,8 +307,8 @@ class Dispatcher:
         begin, self._shown = self._shown, chunk.done
         if begin == chunk.done:
             return
-        if self.observer is not None:
-            self.observer(chunk.rows_between(begin, chunk.done))
+        if self._observer is not None:
+            self._observer(chunk.rows_between(begin, chunk.done))
         for event_type, count in chunk.counts_between(begin, chunk.done):
             queue = self._backlog.queues[event_type]
             if count and queue.windows:

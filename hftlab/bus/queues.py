@@ -6,7 +6,7 @@ or a batch that is being handled, still shows them. Positions are ring sequences
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from hftlab.bus.subscriptions import Subscription
 from hftlab.errors import ValidationError
 from hftlab.events.packing import pack_event
 from hftlab.events.records import DTYPES, ROW_BYTES, EventType, Rows
-from hftlab.events.rowbytes import concat_rows
+from hftlab.events.rowbytes import concat_rows, copy_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 from hftlab.ring import Ring
@@ -28,12 +28,14 @@ class Window:
     """The rows that one batch handler will get next: they are due when ``batch_rows`` of its type have passed.
 
     Every row of the type counts, wanted or not, so that boundaries depend on the data alone. Published rows are kept as
-    spans of the ring, emitted ones as arrays.
+    spans of the ring, emitted ones as arrays; ``count`` counts both, ``published`` those.
     """
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
         self.count = 0
+        self.published = 0
+        self.begin: int | None = None  # the first row of the ring that the window shows
         self._pieces: list[list[int] | Rows] = []
 
     @property
@@ -48,27 +50,31 @@ class Window:
             last[1] = end
         else:
             self._pieces.append([begin, end])
+            self.begin = begin if self.begin is None else self.begin
         self.count += end - begin
+        self.published += end - begin
 
     def add_rows(self, rows: Rows) -> None:
         """Add emitted rows; they are kept, not copied."""
         self._pieces.append(rows)
         self.count += len(rows)
 
-    @property
-    def begin(self) -> int | None:
-        """The first row of the ring that the window shows, if any."""
-        return next((piece[0] for piece in self._pieces if isinstance(piece, list)), None)
+    def detach(self, rows_at: Callable[[int, int], Rows]) -> None:
+        """Keep copies instead of spans: the ring may write over the rows."""
+        self._pieces = [copy_rows(rows_at(*piece)) if isinstance(piece, list) else piece for piece in self._pieces]
+        self.begin = None
 
     def take(self) -> Sequence[list[int] | Rows]:
         """All pieces since the last time."""
-        pieces, self._pieces, self.count = self._pieces, [], 0
+        pieces, self._pieces = self._pieces, []
+        self.count, self.published, self.begin = 0, 0, None
         return pieces
 
 
 @dataclass(eq=False)
 class Due:
-    """A batch that is to be delivered. ``begin`` is the first row of the ring that it shows (None: none).
+    """A batch that is to be delivered. ``begin`` is the first row of the ring that it shows (None: none), ``published``
+    how many of its rows were not emitted.
 
     Once ``begun``, it is the handler's that got it: neither its rows nor the handler change any more.
     """
@@ -77,6 +83,7 @@ class Due:
     event_type: EventType
     rows: Rows
     begin: int | None
+    published: int
     begun: bool = False
 
 
@@ -148,6 +155,9 @@ class TypeQueue:
 
     def withdraw(self, count: int) -> None:
         """Take back the rows that were pushed last: their places are passed over when their turn comes."""
+        for window in self.windows:
+            # A window that is long in filling would hold the passed over places too, until the ring is full of them.
+            window.detach(self._span)
         begin = self._pushed - count
         if self._withdrawn is not None and self._withdrawn[1] == begin:
             begin = self._withdrawn[0]
@@ -227,11 +237,11 @@ class TypeQueue:
         return any(window.count for window in self.windows)
 
     def _take(self, window: Window) -> Due:
-        begin = window.begin
+        begin, published = window.begin, window.published
         pieces = [piece if isinstance(piece, np.ndarray) else self._span(*piece) for piece in window.take()]
         rows = pieces[0] if len(pieces) == 1 else concat_rows(pieces, DTYPES[self.event_type])
         rows.flags.writeable = False
-        due = Due(window.subscription, self.event_type, rows, begin)
+        due = Due(window.subscription, self.event_type, rows, begin, published)
         self._due.append(due)
         return due
 

@@ -9,7 +9,7 @@ from types import CoroutineType
 from typing import Any
 
 from hftlab.bus.chunk import Outcome
-from hftlab.bus.coroutines import Suspended, step
+from hftlab.bus.coroutines import Coroutines, Suspended
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.subscriptions import Subscription
 from hftlab.events.records import MAX_LOG_SEQUENCE, Rows
@@ -19,12 +19,19 @@ from hftlab.events.types import Event
 class Single:
     """``event`` and its row, given to each of ``handlers`` in turn. Driven like a Chunk of one row."""
 
-    def __init__(self, event: Event, rows: Rows, handlers: Sequence[Subscription], failures: FailureLog) -> None:
+    def __init__(
+        self,
+        event: Event,
+        rows: Rows,
+        handlers: Sequence[Subscription],
+        failures: FailureLog,
+        coroutines: Coroutines,
+    ) -> None:
         self.event = event
         self.rows = rows
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
-        self._failures = failures
+        self._failures, self._coroutines = failures, coroutines
         self._handlers = handlers
         self._begun = 0
 
@@ -47,7 +54,7 @@ class Single:
                 self._failures.record(subscription, self.event, error)
                 continue
             if type(result) is CoroutineType:
-                self.settle(step(result))
+                self.settle(self._coroutines.step(result))
                 if self.suspended is not None:
                     return Outcome.AWAITING
             elif result is not None:

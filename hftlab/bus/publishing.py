@@ -1,0 +1,92 @@
+"""Publishing: into the queues where there is room, else waiting for it in line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hftlab.bus.backlog import Backlog
+from hftlab.bus.gate import Gate
+from hftlab.bus.intake import PIECE_ROWS, Intake
+from hftlab.bus.waiting import Signal, Turnstile
+from hftlab.errors import BusFull
+from hftlab.events.batch import EventBatch
+from hftlab.events.types import Event
+
+
+class Publisher:
+    """The ways in of a live bus; ``EventBus`` documents them. ``wake`` is for pumps, ``progress`` for who waits."""
+
+    def __init__(self, backlog: Backlog, intake: Intake, gate: Gate, wake: Signal, progress: Signal) -> None:
+        self.waits = 0
+        self.line = Turnstile(progress)
+        self._backlog, self._intake, self._gate, self._wake = backlog, intake, gate, wake
+
+    async def publish(self, event: Event) -> None:
+        """Queue one event; waits in line while there is no room."""
+        if self.line or not self._push_event(event):
+            await self._wait_for_room(lambda: self._push_event(event), "the queue of its type is full")
+
+    def publish_nowait(self, event: Event) -> None:
+        """Queue one event, or raise BusFull."""
+        if not self._push_event(event):
+            queue = self._backlog.queues[event.event_type]
+            raise BusFull(
+                f"the {event.event_type.topic} queue has no room for one more row ({queue.capacity:,}); await "
+                "bus.publish(event) waits for it"
+            )
+
+    async def publish_batch(self, batch: EventBatch) -> int:
+        """Queue all rows in order; waits in line while there is no room."""
+        self._gate.check_open()
+        left = self._intake.checked(batch)
+        if not self.line:
+            left = left[self._push(left) :]
+        if len(left):
+
+            def push_more() -> bool:
+                nonlocal left
+                left = left[self._push(left) :]
+                return not len(left)
+
+            await self._wait_for_room(push_more, f"{len(left):,} of {len(batch):,} rows have no room")
+        return len(batch)
+
+    def offer(self, batch: EventBatch) -> int:
+        """Queue as many of the first rows as have room; returns how many."""
+        self._gate.check_open()
+        if isinstance(batch, EventBatch) and len(batch) > PIECE_ROWS:
+            batch = batch[: self._backlog.free]  # no more than that has room: nothing else needs to be looked at
+        return self._push(self._intake.checked(batch))
+
+    def _push_event(self, event: Event) -> bool:
+        self._gate.check_open()
+        pushed = self._intake.push_event(event)
+        self._wake.notify()
+        return pushed
+
+    def _push(self, batch: EventBatch) -> int:
+        taken = self._intake.push(batch)
+        self._wake.notify()
+        return taken
+
+    async def _wait_for_room(self, push: Callable[[], bool], what: str) -> None:
+        """Wait in line until ``push`` has pushed everything."""
+        if self._gate.is_handler():
+            # Whoever stands in line waits for the bus, which waits for this handler: it goes first, or not at all.
+            if push():
+                return
+            raise BusFull(f"{what}, and the bus waits for this handler: return what it should emit instead")
+
+        def push_in_turn() -> bool:
+            self._gate.check_open()
+            if push():
+                return True
+            if not self._gate.pumps:
+                raise BusFull(
+                    f"{what}, and nothing empties the queues: start the lab (await lab.start()), or call bus.do_work() "
+                    "between smaller batches"
+                )
+            return False
+
+        self.waits += 1
+        await self.line.wait_until(push_in_turn)
