@@ -198,7 +198,7 @@ def expected_of(items: Sequence[Item], registered: Sequence[Spec]) -> Played:
 # -- tests ------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(published(), several_specs, sizes)
 def test_every_call_is_the_one_of_the_plain_loop_whatever_the_sizes(
     items: list[Item], registered: list[Spec], how: Sizes
@@ -206,3 +206,51 @@ def test_every_call_is_the_one_of_the_plain_loop_whatever_the_sizes(
     expected = expected_of(items, registered)
     event(f"{len(expected.calls) // 500 * 500} calls or more")
     compare(asyncio.run(run(items, registered, how)), expected)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(published(), several_specs, sizes)
+def test_a_live_bus_makes_the_same_calls_for_events_and_fields(
+    items: list[Item], registered: list[Spec], how: Sizes
+) -> None:
+    """Live, a batch is also delivered when nothing is left, so only the others are the plain loop's."""
+    assume(not any(spec.mode == "batch" or (spec.other and spec.other.mode == "batch") for spec in registered))
+    expected = expected_of(items, registered)
+
+    async def live() -> Played:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dispatch, "CHUNK_ROWS", how.chunk_rows)
+            bus = EventBus(capacity=1_024, clock=VirtualClock(START_NS))
+            handlers = Handlers(bus)
+            for spec in registered:
+                handlers.subscribe(spec)
+            batch = batch_of(items, bus.symbols)
+            offered = turn = 0
+            idle = False
+            while offered < len(items) or not idle:
+                one = how.slices[turn % len(how.slices)]
+                turn += 1
+                offered += bus.offer(typed(batch[offered : offered + one.offer]))
+                try:
+                    idle = bus.do_work(one.rows, max_ns=0 if one.expired else 1_000_000_000).idle
+                    await bus.settle()
+                except KeyboardInterrupt:
+                    idle = False
+            return Played(handlers.calls)
+
+    found = asyncio.run(live())
+    assert [call[:2] for call in found.calls] == [call[:2] for call in expected.calls]
+
+
+def test_events_that_were_emitted_before_an_interrupt_still_go_before_the_batch_that_their_row_fills() -> None:
+    only = frozenset({EventType.MARKET_DATA})
+    registered = [
+        Spec("emits", act=Act.EVENT, types=only, emits=(EventType.ORDER,)),
+        Spec("interrupts", act=Act.INTERRUPT, types=only),
+        Spec("batches", mode="batch", batch_rows=1, types=only),
+        Spec("sees orders", types=frozenset({EventType.ORDER})),
+    ]
+    items = [Item(number, EventType.MARKET_DATA, "AB", 0, START_NS + number) for number in range(3)]
+    expected = play(items, registered, START_NS)
+    assert expected is not None
+    compare(asyncio.run(run(items, registered, WHOLE)), expected)
