@@ -106,6 +106,8 @@ from hftlab.widgets.refresh import shared_loop
 player = hl.widgets.ReplayPlayer(replay)
 """
 
+_ASKED_AGAIN = 3
+
 
 class Kernel:
     """A kernel process and a client of it; every request is answered before the next is sent."""
@@ -131,8 +133,13 @@ class Kernel:
 
     def value(self, expression: str) -> Any:
         """What an expression is in the kernel, through its repr."""
-        request = self.client.execute("", silent=True, user_expressions={"value": expression})
-        content = self._reply(request)["user_expressions"]["value"]
+        for _ in range(_ASKED_AGAIN):
+            request = self.client.execute("", silent=True, user_expressions={"value": expression})
+            reply = self._reply(request)
+            if "user_expressions" in reply:
+                break
+        # An interrupt that struck ipykernel's own code just before costs the next request its answer.
+        content = reply["user_expressions"]["value"]
         if content["status"] != "ok":
             raise RuntimeError("\n".join(content["traceback"]))
         return ast.literal_eval(content["data"]["text/plain"])
