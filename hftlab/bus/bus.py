@@ -178,10 +178,10 @@ class EventBus:
 
         Where another task awaits it already, this waits for the bus's next progress.
         """
+        self._gate.refuse_handlers("settle", "let it return")
         suspended = self._dispatcher.suspended
         if suspended is None:
             return
-        self._gate.refuse_handlers("settle", "let it return")
         if self._gate.settling:
             await self._progress.wait()
             return
