@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from hftlab.errors import AppendConflict, ServerRefused, UnknownSession, WriterFenced
 from hftlab.events import EventBatch
 from hftlab.streams.ahead import INLINE_ROWS, Ahead
-from hftlab.streams.connections import Connections, Link
+from hftlab.streams.connections import Connections, Link, Reply
 from hftlab.streams.cutting import Chunk, Format, RowSource, chunks, inspect
 from hftlab.streams.keys import SessionKeys
 from hftlab.streams.refusals import FAILURES, Verdict, judge
@@ -186,8 +186,10 @@ class Appending:
                     waiting.extend(burst)
                 if not waiting:
                     return True
-                if not await self._settle(link, waiting.popleft()):
-                    return False
+                due = min(len(waiting), max(1, self._pipeline.in_flight // 2))
+                for reply in await link.receive_many(due):
+                    if not self._settle(reply, waiting.popleft()):
+                        return False
 
     def _encoded_from(self, position: int) -> Ahead:
         ahead, self._ahead = self._ahead, None
@@ -207,12 +209,13 @@ class Appending:
             commands.append((*head, chunk.start, *chunk.arguments(named)))
         await link.send_all(commands)
 
-    async def _settle(self, link: Link, chunk: Chunk) -> bool:
-        try:
-            status, record = read_record(await link.receive())
-        except NoScriptError:
-            # The server was restarted, or somebody flushed its scripts.
-            return False
+    def _settle(self, reply: Reply | ResponseError, chunk: Chunk) -> bool:
+        if isinstance(reply, ResponseError):
+            if isinstance(reply, NoScriptError):
+                # The server was restarted, or somebody flushed its scripts.
+                return False
+            raise reply
+        status, record = read_record(reply)
         if status in (Status.GAP, Status.OVERLAP):
             return False
         self._raise_for(status, record)
@@ -261,6 +264,6 @@ class Appending:
         return repr(self.identity.field.partition(":")[2])
 
 
-def read_record(reply: Any) -> tuple[Status, Record]:
+def read_record(reply: Reply) -> tuple[Status, Record]:
     """A reply of ``APPEND`` or ``SYNCHRONISE``."""
     return Status(reply[0]), Record(*reply[1:])

@@ -78,6 +78,18 @@ class Link:
         self.pending -= 1
         return reply
 
+    async def receive_many(self, count: int) -> list[Reply | ResponseError]:
+        """The next replies, error replies among them as what they are; the time allowed is for all together."""
+        replies: list[Reply | ResponseError] = []
+        async with asyncio.timeout(self.reply_s):
+            while len(replies) < count:
+                try:
+                    replies.append(await self._connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+                self.pending -= 1
+        return replies
+
     async def ask(self, *command: Any, timeout_s: float | None = None) -> Reply:
         """Send one command and wait for its reply."""
         await self.send(*command)
