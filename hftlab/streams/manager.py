@@ -142,7 +142,8 @@ class RedisStreamManager:
         The batch is known by ``key``, or else by a digest of its content, names included. Appending it again (a cell
         that is run again, a retry, another process) writes nothing and returns the first result with
         ``duplicate=True``; after an interruption, it goes on where it stopped, also with another ``frame_rows``. To
-        write equal content twice, give each its key; single events are better published.
+        write equal content twice, give each its key; single events are better published. Each batch leaves some 200
+        bytes by which it is known in the session: who appends for days should do so as a ``writer``.
 
         Rows whose ``received`` is 0 are stamped now (``timestamp`` too, with ``Flags.ARRIVAL_TIME``). Rows read from
         another session may be appended: they get new log sequences, while their ``cause`` goes on naming the event of
