@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from tests.browser.server import LabServer
 pytest.importorskip("playwright", reason="no browser tests: playwright is not installed (pip install -e '.[test]')")
 
 from playwright.async_api import Locator, expect
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from tests.browser.notebook import NotebookPage, write_notebook
+
+_PRESSES = 4
 
 LAB = """
 import hftlab as hl
@@ -210,6 +214,36 @@ async def keep_smoothness(notebook: NotebookPage, file: Path) -> None:
     file.write_text(json.dumps(figures, indent=1))  # noqa: ASYNC240 - a few bytes
 
 
+async def interrupt(notebook: NotebookPage, code: str) -> None:
+    """Run a cell that never ends and press the Interrupt button until it has ended with an error.
+
+    Once is enough nearly always. But ipykernel 7.4 loses a cell's reply where the signal strikes the code that handles
+    its own messages (9 of 120 signals, each in the kernel's code and none in ours), and then a person presses again.
+    """
+    before = len(await notebook.errors())
+    kernel = "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+    for _ in range(_PRESSES):
+        sleeping = await notebook.add_cell(code)
+        await notebook.page.evaluate(
+            "index => { const panel = jupyterapp.shell.currentWidget; panel.content.activeCellIndex = index;"
+            " jupyterapp.commands.execute('notebook:run-cell'); }",
+            sleeping,
+        )
+        await notebook.page.wait_for_function(f"{kernel}.status === 'busy'", timeout=SLOW_MS)
+        for _ in range(_PRESSES):
+            await notebook.page.evaluate("{ jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
+            with contextlib.suppress(PlaywrightTimeout):
+                await notebook.page.wait_for_function(f"{kernel}.status === 'idle'", timeout=SLOW_MS / 6)
+                break
+            # Whoever is idle and has not said so says it after the next message.
+            await notebook.page.evaluate(f"{{ {kernel}.requestKernelInfo(); }}")
+        errors = await notebook.errors()
+        if len(errors) > before:
+            assert errors[-1].split(":")[0] in ("CancelledError", "KeyboardInterrupt")
+            return
+    raise AssertionError(f"{code!r} went on, or told no error, after {_PRESSES} times {_PRESSES} interrupts")
+
+
 async def test_the_kernel_stays_alive_while_the_player_plays_flat_out(
     notebook: NotebookPage, lab_server: LabServer, screenshots: Path
 ) -> None:
@@ -235,17 +269,7 @@ loop = asyncio.create_task(again())
     assert "print" in await notebook.complete("prin")
 
     for code in ("await asyncio.sleep(120)", "while True: pass"):
-        sleeping = await notebook.add_cell(code)
-        await notebook.page.evaluate(
-            "index => { const panel = jupyterapp.shell.currentWidget; panel.content.activeCellIndex = index;"
-            " jupyterapp.commands.execute('notebook:run-cell'); }",
-            sleeping,
-        )
-        kernel = "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-        await notebook.page.wait_for_function(f"{kernel}.status === 'busy'", timeout=SLOW_MS)
-        await notebook.page.evaluate("{ jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
-        await notebook.page.wait_for_function(f"{kernel}.status === 'idle'", timeout=SLOW_MS)
-        assert (await notebook.errors())[-1].split(":")[0] in ("CancelledError", "KeyboardInterrupt")
+        await interrupt(notebook, code)
 
     # Background tasks survive an interrupt: stopping is explicit.
     assert await notebook.value("[loop.done(), repr(lab).endswith('started)')]") == [False, True]
