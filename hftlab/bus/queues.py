@@ -6,6 +6,7 @@ or a batch that is being handled, still shows them. Positions are ring sequences
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -112,7 +113,8 @@ class TypeQueue:
         self._rows.flags.writeable = False
         self._pushed = self._dispatched = self._shown = self._released = 0
         self._due: list[Due] = []
-        self._withdrawn: tuple[int, int] | None = None  # rows that nobody will be given, when their turn comes
+        # Spans of rows that were taken back, passed over when their turn comes. In order, and never side by side.
+        self._withdrawn: deque[tuple[int, int]] = deque()
 
     # -- published rows -------------------------------------------------------------------------------------------
 
@@ -145,7 +147,8 @@ class TypeQueue:
     def peek(self, count: int) -> Rows:
         """Up to ``count`` undispatched rows that lie in one piece, as a read-only view."""
         first = self._dispatched & (self.capacity - 1)
-        return self._rows[first : first + min(count, self._pushed - self._dispatched)]
+        end = self._withdrawn[0][0] if self._withdrawn else self._pushed
+        return self._rows[first : first + min(count, end - self._dispatched)]
 
     def dispatched(self, count: int) -> None:
         """Say that the next ``count`` rows have been through the event handlers; they have been shown before."""
@@ -158,17 +161,23 @@ class TypeQueue:
         for window in self.windows:
             # A window that is long in filling would hold the passed over places too, until the ring is full of them.
             window.detach(self._span)
-        begin = self._pushed - count
-        if self._withdrawn is not None and self._withdrawn[1] == begin:
-            begin = self._withdrawn[0]
-        self._withdrawn = begin, self._pushed
+        begin = self._pushed
+        while count:
+            if self._withdrawn and self._withdrawn[-1][1] == begin:
+                begin = self._withdrawn.pop()[0]
+            else:
+                taken = min(count, begin - (self._withdrawn[-1][1] if self._withdrawn else self._dispatched))
+                begin -= taken
+                count -= taken
+        if self._withdrawn and self._withdrawn[-1][1] == begin:
+            begin = self._withdrawn.pop()[0]
+        self._withdrawn.append((begin, self._pushed))
         self._skip_withdrawn()
         self._release()
 
     def _skip_withdrawn(self) -> None:
-        if self._withdrawn is not None and self._withdrawn[0] == self._dispatched:
-            self._dispatched = self._shown = self._withdrawn[1]
-            self._withdrawn = None
+        if self._withdrawn and self._withdrawn[0][0] == self._dispatched:
+            self._dispatched = self._shown = self._withdrawn.popleft()[1]
 
     # -- windows --------------------------------------------------------------------------------------------------
 
@@ -279,5 +288,5 @@ class TypeQueue:
         for window in self.windows:
             window.take()
         self._due.clear()
-        self._withdrawn = None
+        self._withdrawn.clear()
         self._release()

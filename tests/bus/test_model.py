@@ -44,8 +44,6 @@ class Sizes:
     long_run: int = 128
 
 
-WHOLE = Sizes((Slice(1 << 20, 1 << 62, expired=False),))
-
 # -- strategies -------------------------------------------------------------------------------------------------------
 
 
@@ -253,4 +251,6 @@ def test_events_that_were_emitted_before_an_interrupt_still_go_before_the_batch_
     items = [Item(number, EventType.MARKET_DATA, "AB", 0, START_NS + number) for number in range(3)]
     expected = play(items, registered, START_NS)
     assert expected is not None
-    compare(asyncio.run(run(items, registered, WHOLE)), expected)
+    for withdraws in (False, True):
+        how = Sizes((Slice(2, 1 << 62, expired=False, withdraws=withdraws),))
+        compare(asyncio.run(run(items, registered, how)), expected)
