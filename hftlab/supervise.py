@@ -25,25 +25,33 @@ class Supervisor:
         self.failure: BaseException | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._raised = False
+        self._closing = False
 
     @property
     def running(self) -> bool:
-        """Whether ``start`` was called, and ``close`` was not since."""
-        return bool(self._tasks)
+        """Whether ``start`` was called, and neither ``close`` nor the end of its loop has ended everything since."""
+        return any(not task.done() for task in self._tasks.values())
 
     def start(self, **work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Begin each piece of work as a task of its name, beside a heartbeat. Does nothing while running."""
         if self.running:
             return
-        self.failure, self._raised = None, False
+        self.failure, self._raised, self._closing = None, False, False
+        self._tasks.clear()
         for name, begin in {"heartbeat": _heartbeat, **work}.items():
             task = asyncio.get_running_loop().create_task(begin(), name=f"{self.name}: {name}")
             task.add_done_callback(self._done)
             self._tasks[name] = task
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and self.failure is None:
-            self.failure = task.exception()
+        failure: BaseException | None
+        if not task.cancelled():
+            failure = task.exception()
+        else:
+            # Work that somebody else cancelled is as dead as if it had raised, and nobody would notice.
+            failure = None if self._closing else asyncio.CancelledError(f"{task.get_name()} was cancelled")
+        if failure is not None and self.failure is None:
+            self.failure = failure
 
     def raise_failure(self) -> None:
         """Raise BackgroundFailed, once, if a task has died."""
@@ -55,11 +63,18 @@ class Supervisor:
             ) from self.failure
 
     async def close(self) -> None:
-        """Cancel all tasks and wait for their ends. Safe to cancel; call it again then."""
-        tasks = list(self._tasks.values())
+        """Cancel all tasks and wait for their ends. Safe to cancel; call it again then.
+
+        Raises BackgroundFailed from within one of them, which it would wait for in vain.
+        """
+        tasks = [task for task in self._tasks.values() if not task.done()]
+        if asyncio.current_task() in tasks:
+            raise BackgroundFailed(f"{self.name} can't be closed by its own background work: close it from elsewhere")
+        self._closing = True
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)
         self._tasks.clear()
 
 

@@ -78,3 +78,85 @@ async def test_a_failure_is_kept_and_raised_once_with_its_cause() -> None:
     supervisor.start(fine=forever)
     supervisor.raise_failure()  # a new start begins with a clean slate
     await supervisor.close()
+
+
+async def test_work_that_somebody_else_cancels_has_died() -> None:
+    supervisor = Supervisor("lab")
+    supervisor.start(pump=forever)
+    await asyncio.sleep(0)
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "lab: pump"]
+    task.cancel()
+    await asyncio.wait([task])
+    with pytest.raises(BackgroundFailed, match="lab: pump was cancelled"):
+        supervisor.raise_failure()
+    assert supervisor.running  # its heartbeat
+    await supervisor.close()
+
+
+async def test_closing_is_no_failure() -> None:
+    supervisor = Supervisor("lab")
+    supervisor.start(pump=forever)
+    await asyncio.sleep(0)
+    await supervisor.close()
+    assert supervisor.failure is None
+    assert not supervisor.running
+
+
+async def test_closing_that_was_cancelled_can_be_done_again() -> None:
+    supervisor = Supervisor("lab")
+    let_go = asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await forever()
+        finally:
+            await let_go.wait()
+
+    supervisor.start(work=slow_to_end)
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(supervisor.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert supervisor.running
+    let_go.set()
+    await supervisor.close()
+    assert not supervisor.running
+
+
+async def test_its_own_work_can_not_close_it() -> None:
+    supervisor = Supervisor("lab")
+    asked = asyncio.Event()
+
+    async def closes() -> None:
+        try:
+            await supervisor.close()
+        finally:
+            asked.set()
+
+    supervisor.start(work=closes)
+    await asked.wait()
+    await asyncio.sleep(0)
+    with pytest.raises(BackgroundFailed, match="can't be closed by its own background work"):
+        supervisor.raise_failure()
+    await supervisor.close()
+
+
+def test_the_end_of_a_loop_ends_its_work_and_another_loop_may_start_it_again() -> None:
+    supervisor = Supervisor("lab")
+    begun: list[int] = []
+
+    async def work() -> None:
+        begun.append(1)
+        await forever()
+
+    async def script() -> None:
+        supervisor.start(work=work)
+        await asyncio.sleep(0)
+
+    for _ in range(2):
+        asyncio.run(script())
+        assert not supervisor.running
+    assert begun == [1, 1]
+    asyncio.run(supervisor.close())
