@@ -180,15 +180,16 @@ def _raise_for(
 
 
 def checked_words(
-    event_type: EventType, rows: Rows, symbols: int, sources: int, *, first: int = 0
+    event_type: EventType, rows: Rows, symbols: int, sources: int, *, checked: bool = False
 ) -> tuple[Words, npt.NDArray[np.int64]]:
     """Words of rows that can be stored, 0 in the bytes that no field covers, and their bits. Raises ValidationError.
 
-    ``first`` is the number that an error gives to the first of the rows.
+    ``checked``: ``check_rows`` has passed them.
     """
     words = to_words(rows)
     bits = bits_of(words)
-    _raise_for(event_type, rows, words, bits, symbols, sources, first)
+    if not checked:
+        _raise_for(event_type, rows, words, bits, symbols, sources, 0)
     if padding_of(event_type, bits):
         words &= USED_BITS[event_type][:, np.newaxis]
     return words, bits

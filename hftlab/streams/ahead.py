@@ -18,16 +18,21 @@ INLINE_ROWS = 256
 _VISIT_ROWS = 8_192
 # Rows that may wait, encoded: enough that the thread never waits for the socket, and 1 MB at most.
 _AHEAD_ROWS = 65_536
+# Visits that are under way or queued: when one ends, the thread goes on at once, whatever the loop is busy with.
+_VISITS = 2
 
 
 class Ahead:
-    """Chunks in order, made before they are asked for. Close it when the rest is not wanted."""
+    """Chunks in order, made before they are asked for. Close it when the rest is not wanted.
+
+    ``thread`` gives an executor of one thread, so that visits take from the source one after the other.
+    """
 
     def __init__(self, source: Iterator[Chunk], rows: int, frame_rows: int, thread: Callable[[], Executor]) -> None:
         self._source = source
         self._thread = thread
         self._ready: deque[Chunk] = deque()
-        self._visit: asyncio.Future[list[Chunk]] | None = None
+        self._visits: set[asyncio.Future[list[Chunk]]] = set()
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -49,8 +54,7 @@ class Ahead:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         chunk = self._ready.popleft()
-        if self._visit is None:
-            self._start()
+        self._start()
         return chunk
 
     def take_ready(self, most: int) -> list[Chunk]:
@@ -58,25 +62,25 @@ class Ahead:
         if self._inline:
             return list(islice(self._source, most))
         taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
-        if self._visit is None:
-            self._start()
+        self._start()
         return taken
 
     def close(self) -> None:
         """Forget what is under way. The thread ends its visit by itself; nobody else touches the source any more."""
         self._ended = True
-        if self._visit is not None:
-            self._visit.cancel()
+        for visit in list(self._visits):
+            visit.cancel()
 
     def _start(self) -> None:
-        if not self._ended and len(self._ready) < self._most_chunks:
+        while not self._ended and len(self._visits) < _VISITS and len(self._ready) < self._most_chunks:
             loop = asyncio.get_running_loop()
-            self._visit = loop.run_in_executor(self._thread(), _take, self._source, self._visit_chunks)
-            self._visit.add_done_callback(self._done)
+            visit = loop.run_in_executor(self._thread(), _take, self._source, self._visit_chunks)
+            self._visits.add(visit)
+            visit.add_done_callback(self._done)
 
     def _done(self, visit: asyncio.Future[list[Chunk]]) -> None:
-        self._visit = None
-        if visit.cancelled():
+        self._visits.discard(visit)
+        if visit.cancelled() or self._error is not None:
             return
         self._error = visit.exception()
         if self._error is None:

@@ -177,7 +177,7 @@ def _stamp(batch: EventBatch, now_ns: Callable[[], int]) -> None:
 def _frames(batch: EventBatch) -> Iterator[tuple[Any, ...]]:
     for event_type in batch.counts():
         rows = batch.only(event_type)
-        yield _STREAM[event_type], len(rows), 0, 2, FRAME_FIELD, encode_frame(rows)
+        yield _STREAM[event_type], len(rows), 0, 2, FRAME_FIELD, encode_frame(rows, checked=True)
 
 
 def _entries(batch: EventBatch) -> Iterator[tuple[Any, ...]]:

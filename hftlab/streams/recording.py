@@ -70,12 +70,12 @@ class Recording:
             number, _ = await self._catalogue.ensure(name)
             return result(name, number, 0, None)
         source = BatchRows(batch)
-        # Encoding begins beside the inspection; nothing is sent before that has found the batch to be sound.
+        digest = await self._pipeline.inspect(batch)
+        # Encoding begins while the server is asked.
         with (
             self._pipeline.ahead(source, form=form) as ahead,
             AppendProgress(len(batch), name, shown=self._progress) as progress,
         ):
-            digest = await self._pipeline.inspect(batch)
             number, _ = await self._catalogue.ensure(name)
             identity = Identity(f"key:{digest if known_by is None else known_by}", digest=digest)
             appending = Appending(
