@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for an error told in a line, 130 if interrupted, 141 if unread."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, further = parser.parse_known_args(arguments)
+    if further and parsed.name != "lab":
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    parsed.further = further
     try:
         return int(parsed.command(parsed) or 0)
     except HftlabError as error:
@@ -80,9 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     warm = commands.add_parser("compile", help="compile the numba kernels into their cache, so that nobody waits later")
     warm.set_defaults(command=_compile)
 
-    notebooks = commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    notebooks = commands.add_parser("lab", help="open JupyterLab on the notebooks; further options are JupyterLab's")
     notebooks.add_argument("--directory", default="hftlab-notebooks", help="where they are copied (hftlab-notebooks)")
-    notebooks.add_argument("jupyter", nargs=argparse.REMAINDER, help="further options are JupyterLab's")
     notebooks.set_defaults(command=_lab)
     return parser
 
@@ -296,8 +299,7 @@ def _lab(parsed: argparse.Namespace) -> int:
         # A notebook that is there already may hold the user's own work.
         if not (target / notebook.name).exists():
             shutil.copy(notebook, target)
-    extra = [argument for argument in parsed.jupyter if argument != "--"]
-    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={target.resolve()}", *extra]
+    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={target.resolve()}", *parsed.further]
     print(f"notebooks in {target}; starting JupyterLab (Ctrl-C ends it)")
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -147,6 +147,20 @@ def test_compile_warms_the_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert "compiled" in capsys.readouterr().out
 
 
+def test_options_that_are_not_ours_go_to_jupyterlab_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda program, command: commands.append(command))
+    cli.main(["lab", "--directory", str(tmp_path / "mine"), "--no-browser", "--port=8899"])
+    assert commands[0][1:4] == ["-m", "jupyter", "lab"]
+    assert commands[0][-2:] == ["--no-browser", "--port=8899"]
+    assert (tmp_path / "mine" / "01_quickstart.ipynb").exists()
+    with pytest.raises(SystemExit):
+        cli.main(["compile", "--port=8899"])
+    assert "unrecognized arguments: --port=8899" in capsys.readouterr().err
+
+
 def test_the_notebooks_are_found() -> None:
     assert (cli.notebooks_folder() / "01_quickstart.ipynb").exists()
 
