@@ -201,6 +201,10 @@ class EventBus:
         """Raise HandlerFailed for the first failure that no call has raised yet."""
         self.failures.raise_first()
 
+    def refuse_handlers(self, what: str) -> None:
+        """Raise BusBusy if a handler of this bus is asking: for whatever would wait for that handler to return."""
+        self._gate.refuse_handlers(what, "ask when it has returned")
+
     async def drain(self) -> None:
         """Wait until everything published so far, and what it led to, has been handled. Raises HandlerFailed.
 

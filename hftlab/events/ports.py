@@ -194,6 +194,10 @@ class RunBus(Protocol):
         """Put a run on the bus. ``give_way`` is asked by the next run: end this one and return True, or False."""
         ...
 
+    def refuse_handlers(self, what: str) -> None:
+        """Raise BusBusy if a handler of the bus is asking for something that would wait for that handler."""
+        ...
+
     async def drain(self) -> None:
         """Wait until everything published so far has been handled."""
         ...

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from hftlab.clock import VirtualClock
-from hftlab.events.batch import EventBatch
 from hftlab.events.ports import RunBus, SessionInfo, Work
-from hftlab.replay.feeder import PIECE_ROWS, Fed, Feeder, Until
+from hftlab.replay.feeder import PIECE_ROWS, Fed, Feeder, Opening, Until
 from hftlab.replay.pace import Pace
 from hftlab.replay.selection import Selection
 from hftlab.replay.statistics import RateMeter
@@ -22,6 +21,12 @@ from hftlab.replay.transcript import Transcript
 SLICE_NS = 400_000
 _LONGEST_SLEEP_S = 0.02
 _PROGRESS_AFTER_S = 1.0
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """tqdm's bar without the thread that watches over all bars of a process."""
+
+    monitor_interval = 0
 
 
 class Halt(enum.Enum):
@@ -34,7 +39,7 @@ class Halt(enum.Enum):
 
 
 class Course:
-    """Feeds a run on the bus from ``source`` and works it. ``log_sequence`` is where the run begins."""
+    """Feeds a run on the bus from what ``opening`` opens, and works it. ``log_sequence`` is where the run begins."""
 
     def __init__(
         self,
@@ -42,7 +47,7 @@ class Course:
         name: str,
         clock: VirtualClock,
         session: SessionInfo,
-        source: AsyncIterator[EventBatch],
+        opening: Opening,
         selection: Selection,
         pace: Pace,
         give_way: Callable[[], bool],
@@ -57,7 +62,7 @@ class Course:
         self._total = session.events
         self._first_log_sequence = log_sequence
         self._selection, self._pace, self._slice_ns = selection, pace, slice_ns
-        self._feeder = Feeder(source, selection, pace)
+        self._feeder = Feeder(opening, selection, pace)
         self._filtered_before = 0
         self._meter = RateMeter()
         self._lag_ns = 0
@@ -178,18 +183,23 @@ class Course:
         self._changed = True
         self.wake()
 
-    async def skip_to(self, source: AsyncIterator[EventBatch]) -> None:
-        """Go on from another source, further ahead. At rest only."""
+    async def skip_to(self, opening: Opening) -> None:
+        """Go on from somewhere further ahead. At rest only."""
         before = self.log_sequence
         await self._feeder.close()
         self._filtered_before += self._feeder.filtered
-        self._feeder = Feeder(source, self._selection, self._pace)
+        self._feeder = Feeder(opening, self._selection, self._pace)
         self._pace.jump()
         self._first_log_sequence = before
         first = await self._feeder.first_log_sequence()
         if first is not None:
             self.skipped += first - before
             self._first_log_sequence = first
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has left the bus: at its end, or because somebody else ended it."""
+        return self._run.ended
 
     def end(self) -> None:
         """Leave the bus; what was delivered stays readable."""
@@ -202,7 +212,7 @@ class Course:
 
     def bar(self, name: str, progress: bool | None) -> tqdm[Any]:
         """A progress bar over the session's events; None: shown after a second."""
-        return tqdm(
+        return _Bar(
             total=self._total,
             initial=self.log_sequence,
             desc=name,

@@ -61,13 +61,23 @@ class Until:
         return int(np.argmax(beyond)) + (self.predicate is not None)
 
 
-class Feeder:
-    """Reads ``source``, applies ``selection``, and queues what is due by ``pace`` on a run."""
+Opening = Callable[[int | None], AsyncIterator[EventBatch]]
+"""Begins to read at a log sequence (None: where the range begins)."""
 
-    def __init__(self, source: AsyncIterator[EventBatch], selection: Selection, pace: Pace) -> None:
+
+class Feeder:
+    """Reads what ``opening`` opens, applies ``selection``, and queues what is due by ``pace`` on a run.
+
+    A reading that was cancelled, or that failed, is dead: the next one begins behind what was read.
+    """
+
+    def __init__(self, opening: Opening, selection: Selection, pace: Pace) -> None:
         self.filtered = 0
         self.next_log_sequence: int | None = None
-        self._source = source
+        self._opening = opening
+        self._source: AsyncIterator[EventBatch] | None = None
+        self._read_up_to: int | None = None
+        self._through = False
         self._selection = selection
         self._pace = pace
         self._pending: EventBatch | None = None
@@ -128,22 +138,38 @@ class Feeder:
     async def close(self) -> None:
         """Stop reading."""
         self._pending = None
-        aclose = getattr(self._source, "aclose", None)
+        await self._stop_reading()
+
+    async def _stop_reading(self) -> None:
+        source, self._source = self._source, None
+        aclose = getattr(source, "aclose", None)
         if aclose is not None:
             await aclose()
 
     async def _fill(self) -> bool:
         """Make sure that rows are pending; False at the end."""
-        while self._pending is None:
-            batch = await anext(self._source, None)
-            if batch is None:
-                return False
+        while self._pending is None and not self._through:
+            try:
+                await self._read()
+            except BaseException:
+                await self._stop_reading()
+                raise
+        return self._pending is not None
+
+    async def _read(self) -> None:
+        if self._source is None:
+            self._source = self._opening(self._read_up_to)
+        batch = await anext(self._source, None)
+        if batch is None:
+            self._through = True
+            await self._stop_reading()
+        elif len(batch):
             chosen = self._selection.apply(batch)
+            self._read_up_to = int(batch.records["log_sequence"][-1]) + 1
             self.filtered += len(batch) - len(chosen)
             if len(chosen):
                 self._pending = chosen
                 self._paced = self._pace.paced(chosen.records["received"])
-        return True
 
     def _consume(self, count: int) -> None:
         assert self._pending is not None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
@@ -19,7 +20,7 @@ from hftlab.events.batch import EventBatch
 from hftlab.events.ports import FailedCalls, LogRange, RunBus, SessionInfo, SessionLog
 from hftlab.events.records import Rows
 from hftlab.replay.course import SLICE_NS, Course, Halt
-from hftlab.replay.feeder import Until
+from hftlab.replay.feeder import Opening, Until
 from hftlab.replay.pace import Pace, check_gap
 from hftlab.replay.selection import Selection, Span, bound
 from hftlab.replay.shown import describe, html_of, nothing_left
@@ -67,7 +68,7 @@ class Replay:
         self._span: Span | None = None
         self._course: Course | None = None
         self._task: asyncio.Task[None] | None = None
-        self._stop = False
+        self._stop = self._beginning = False
         self._failure: BaseException | None = None
         self._watchers: list[Callable[[], None]] = []
         self._rested = asyncio.Event()
@@ -122,7 +123,11 @@ class Replay:
             self._course.wake()
 
     async def paused(self) -> None:
-        """Wait until the replay is at rest: paused, done or closed. Raises nothing of what failed."""
+        """Wait until the replay is at rest: paused, done or closed. Raises nothing of what failed.
+
+        Raises BusBusy from a handler, which it would wait for in vain.
+        """
+        self._bus.refuse_handlers("waiting for the replay")
         task = self._task
         if task is not None and task is not asyncio.current_task():
             await asyncio.wait([task])
@@ -190,7 +195,7 @@ class Replay:
         part, begin_ns, begin_log = span.target(target)
         ahead = begin_log >= course.log_sequence if begin_log is not None else (begin_ns or 0) > self.position_ns
         if ahead and course.delivered:
-            await course.skip_to(self._source(span.session, span.starting(begin_ns, begin_log or course.log_sequence)))
+            await course.skip_to(self._opening(span.session, span.starting(begin_ns, begin_log or course.log_sequence)))
             if begin_ns is not None:
                 course.clock.advance_to(begin_ns)
         else:
@@ -245,6 +250,13 @@ class Replay:
         """Read what the session holds and take the bus, unless a run is under way (``afresh``: or is through)."""
         self._check_rested()
         self._raise_failure()
+        self._beginning = True
+        try:
+            await self._begin_anew(afresh)
+        finally:
+            self._beginning = False
+
+    async def _begin_anew(self, afresh: bool) -> None:
         if self._state is State.CLOSED and not afresh:
             raise ReplayError(
                 f"this replay of {self.session_name} was closed, or gave its bus to a later one: await replay.run() or "
@@ -270,7 +282,7 @@ class Replay:
             f"replay of {self.session_name}",
             clock,
             info,
-            self._source(info, part),
+            self._opening(info, part),
             self.selection,
             self._pace,
             self._give_way,
@@ -278,8 +290,13 @@ class Replay:
             log_sequence=part.start_log or 0,
         )
 
-    def _source(self, info: SessionInfo, part: LogRange) -> Any:
-        return self._log.read(info, part, symbols=self._bus.symbols, sources=self._bus.sources, prefetch=self._prefetch)
+    def _opening(self, info: SessionInfo, part: LogRange) -> Opening:
+        def begin(log_sequence: int | None) -> AsyncIterator[EventBatch]:
+            wanted = part if log_sequence is None else msgspec.structs.replace(part, start_log=log_sequence)
+            bus = self._bus
+            return self._log.read(info, wanted, symbols=bus.symbols, sources=bus.sources, prefetch=self._prefetch)
+
+        return begin
 
     async def _drive(
         self, events: int = 1 << 62, *, hurry: bool = False, until: Until | None = None, bar: tqdm[Any] | None = None
@@ -292,18 +309,20 @@ class Replay:
         try:
             halt = await course.drive(events, lambda: self._stop, hurry=hurry, until=until, bar=bar)
         finally:
-            self._become(State.DONE if halt is Halt.END else State.PAUSED)
+            through = halt is Halt.END
+            self._become(State.DONE if through else State.CLOSED if course.ended else State.PAUSED)
             self._rested.set()
 
     async def _rest(self) -> None:
-        """Pause, if it plays in the background, and wait until it stands."""
-        if self._task is not None and not self._task.done():
+        """Pause, if it plays, in the background or in somebody's ``run``, and wait until it stands."""
+        self._bus.refuse_handlers("controlling the replay")
+        if self._state is State.RUNNING or (self._task is not None and not self._task.done()):
             self.pause()
             await self.paused()
 
     def _check_rested(self) -> None:
         playing = self._task is not None and not self._task.done() and self._task is not asyncio.current_task()
-        if playing or self._state is State.RUNNING:
+        if playing or self._beginning or self._state is State.RUNNING:
             raise ReplayError(
                 "this replay is running already: replay.pause() stops it, await replay.wait() awaits its end; for a "
                 "second one side by side, make another with a bus of its own"
@@ -331,7 +350,8 @@ class Replay:
         course = self._course
         assert course is not None
         if self._state is State.DONE and not course.delivered and not course.skipped:
-            raise EmptyRange(nothing_left(self.session_name, self.selection, course.filtered))
+            assert self._span is not None
+            raise EmptyRange(nothing_left(self._span, self.selection, course.filtered))
         self._bus.raise_failures()
 
     # -- looked at ----------------------------------------------------------------------------------------------------

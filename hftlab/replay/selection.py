@@ -36,9 +36,19 @@ class Selection:
     def log_range(self, session: SessionInfo) -> LogRange:
         """The rows to read. Raises EmptyRange and ValidationError with what the session has."""
         types = frozenset(EventType) if self.types is None else frozenset(map(as_event_type, _types(self.types)))
+        if self.where is not None and not callable(self.where):
+            raise ValidationError(
+                f"where= is a function from records to a boolean array, such as lambda records: records['price'] > 0; "
+                f"got {self.where!r:.100}"
+            )
         if not session.events:
             raise EmptyRange(f"the session {session.name!r} holds no event yet: append a batch to it first")
-        for symbol in () if self.symbols is None else _symbols(self.symbols):
+        symbols = None if self.symbols is None else _symbols(self.symbols)
+        if symbols is not None and not len(symbols):
+            raise EmptyRange(
+                f"symbols= asks for no symbol at all; the session {session.name!r} has: {_shown(session.symbols)}"
+            )
+        for symbol in symbols or ():
             if symbol not in session.symbols:
                 raise ValidationError(
                     f"the session {session.name!r} has no symbol {symbol!r}; it has: {_shown(session.symbols)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from hftlab.clock import format_time
-from hftlab.replay.selection import Selection
+from hftlab.replay.selection import Selection, Span
 from hftlab.replay.statistics import ReplayStatistics
 
 
@@ -30,10 +30,17 @@ def html_of(name: str, shown: ReplayStatistics, digest: str) -> str:
     return f"<div><b>Replay</b> of {html.escape(name)}<table>{rows}</table></div>"
 
 
-def nothing_left(name: str, selection: Selection, filtered: int) -> str:
+def nothing_left(span: Span, selection: Selection, filtered: int) -> str:
     """Why a replay delivered nothing, and what would do."""
+    session = span.session
+    if not filtered:
+        counts = ", ".join(f"{count:,} {word}" for word, count in session.counts.items() if count)
+        return (
+            f"no event of session {session.name!r} lies in this range; it holds {counts} from "
+            f"{format_time(session.start_ns)} to {format_time(session.end_ns)}: widen start, end or types"
+        )
     filters = [f"{option}=" for option in ("symbols", "where") if getattr(selection, option) is not None]
     return (
-        f"{' and '.join(filters) or 'the range'} left none of the {filtered:,} events that session {name!r} has "
-        "in this range: widen it"
+        f"{' and '.join(filters)} left none of the {filtered:,} events that session {session.name!r} has in this "
+        "range: ask for less, or widen the range"
     )

@@ -16,10 +16,12 @@ START_NS = 1_723_161_270_000_000_000  # 2024-08-08T23:54:30Z
 STEP_NS = 1_000_000
 
 
-def trades(count: int, symbols: tuple[str, ...] = ("BTCUSDT",), *, step_ns: int = STEP_NS) -> EventBatch:
-    """Trades whose price is their number, ``step_ns`` apart; symbols take turns."""
+def trades(
+    count: int, symbols: tuple[str, ...] = ("BTCUSDT",), *, step_ns: int = STEP_NS, first: int = 0
+) -> EventBatch:
+    """Trades whose price is their number, from ``first`` on, ``step_ns`` apart; symbols take turns."""
     rows = blank(count, EventType.MARKET_DATA)
-    index = np.arange(count)
+    index = np.arange(first, first + count)
     rows["price"] = index
     rows["volume"] = 1
     rows["kind"] = Kind.TRADE
@@ -37,6 +39,14 @@ class MemoryLog:
         self._batch = EventBatch(rows, batch.symbols, batch.sources, session_number=number)
         self._name, self._number, self._cut = name, number, cut
         self.reads = self.closed = 0
+
+    def append(self, batch: EventBatch) -> None:
+        """Record more at the end."""
+        rows = EventBatch.concat(
+            [self._batch[:], EventBatch(batch.records, batch.symbols, session_number=self._number)]
+        )
+        rows.records["log_sequence"] = np.arange(len(rows))
+        self._batch = rows
 
     async def session(self, name: str) -> SessionInfo:
         if name != self._name:
