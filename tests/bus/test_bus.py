@@ -391,13 +391,13 @@ async def test_work_says_that_a_handler_waits_until_it_is_settled(bus: EventBus)
         await gate.wait()
 
     bus.offer(trades(2))
-    first = bus.do_work()
+    first = bus.do_work(max_ns=1_000_000_000)
     assert (first.awaiting, first.handled, first.idle) == (True, 0, False)
-    again = bus.do_work()
+    again = bus.do_work(max_ns=1_000_000_000)
     assert (again.awaiting, again.handled) == (True, 0)
     gate.set()
     await bus.settle()
-    assert bus.do_work().handled == 2
+    assert bus.do_work(max_ns=1_000_000_000).handled == 2
 
 
 async def test_two_tasks_may_settle_the_same_handler(bus: EventBus) -> None:
@@ -408,12 +408,12 @@ async def test_two_tasks_may_settle_the_same_handler(bus: EventBus) -> None:
         await gate.wait()
 
     bus.offer(trades(1))
-    bus.do_work()
+    bus.do_work(max_ns=1_000_000_000)
     tasks = [asyncio.create_task(bus.settle()) for _ in range(3)]
     await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(*tasks)
-    assert bus.do_work().handled == 1
+    assert bus.do_work(max_ns=1_000_000_000).handled == 1
     assert bus.failures.count == 0
 
 
@@ -426,7 +426,7 @@ async def test_cancelling_the_settling_task_fails_the_handler_and_goes_on_behind
 
     bus.subscribe(lambda price: seen.append(price), "market", name="beside")
     bus.offer(trades(2))
-    bus.do_work()
+    bus.do_work(max_ns=1_000_000_000)
     task = asyncio.create_task(bus.settle())
     await asyncio.sleep(0)
     task.cancel()
@@ -561,7 +561,7 @@ async def test_only_the_run_drives_the_bus(bus: EventBus) -> None:
     run = bus.begin_run("the replay", VirtualClock())
     run.offer(trades(3))
     with pytest.raises(BusBusy, match="the replay is on this bus, and drives it"):
-        bus.do_work()
+        bus.do_work(max_ns=1_000_000_000)
     async with pumped(bus):
         await bus.drain()  # of nothing published: what is queued is the run's
         assert run.handled == 0
@@ -716,7 +716,7 @@ async def test_what_a_handler_raises_when_it_is_given_up_is_its_failure(bus: Eve
             raise ValueError("on the way out")
 
     bus.offer(trades(1))
-    bus.do_work()
+    bus.do_work(max_ns=1_000_000_000)
     bus.close()
     with pytest.raises(HandlerFailed, match="on the way out"):
         bus.raise_failures()
