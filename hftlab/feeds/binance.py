@@ -33,7 +33,7 @@ from typing import Any
 import msgspec
 
 from hftlab.errors import FeedError, ValidationError
-from hftlab.events import EventBatch, NumberRule, Source
+from hftlab.events import EventBatch, Flags, NumberRule, Side, Source
 from hftlab.events.tables import check_symbol
 from hftlab.feeds.binance_messages import (
     Snapshot,
@@ -43,13 +43,11 @@ from hftlab.feeds.binance_messages import (
     decode_snapshot,
     decode_trade,
 )
-from hftlab.feeds.binance_rows import Messages
 from hftlab.feeds.capture import Capture
 from hftlab.feeds.files import Piece
 from hftlab.feeds.formats import register
-
-EARLIEST_RECEIVED_NS = 10**17
-"""March 1973. A receive time below it is in another unit than ns, and would silently put the session into 1970."""
+from hftlab.feeds.instants import EARLIEST_RECEIVED_NS, MAX_TIME_NS
+from hftlab.feeds.messages import Head, Messages
 
 _RULES = {
     "quote": NumberRule.SHARED,
@@ -60,6 +58,8 @@ _RULES = {
 _FUTURES, _SPOT = "binance-usdm", "binance-spot"
 _MAX_SPAN = (1 << 32) - 1
 _EXCHANGE_TIMES = ("event", "transaction")
+_FIRST_IN_MICROSECONDS = 10**14
+"""A time below it is in ms (until the year 5138), one above in µs (since 1973)."""
 
 
 @register("binance", "a recorder's lines of <receive time in ns> <raw JSON>, spot or futures")
@@ -95,7 +95,7 @@ class _Reader:
         self._file = ""
         self._file_symbols: set[str] = set()
         self._guessed: tuple[int, str] | None = None  # the line of a snapshot whose symbol was inferred, and that
-        self._snapshots: list[tuple[int, int, Snapshot]] = []  # (line's index, place among the messages, snapshot)
+        self._snapshots: list[tuple[int, int, int, Snapshot]] = []  # (line's index, place kept, received, snapshot)
         self._takers: dict[str, Callable[[Messages, int, Any], None]] = {
             "bookTicker": self._quote,
             "trade": self._trade,
@@ -106,7 +106,7 @@ class _Reader:
     def read(self, piece: Piece) -> Messages:
         if piece.file != self._file or piece.first_line == 1:
             self._file, self._file_symbols, self._guessed = piece.file, set(), None
-        messages = Messages(self._transaction_time)
+        messages = Messages()
         for index, line in enumerate(piece.lines):
             text = line.strip()
             if not text:
@@ -119,8 +119,6 @@ class _Reader:
                 self._capture.damage(piece, index, str(error))
         self._take_snapshots(messages, piece)
         self._check_guess(piece)
-        for kind, count in messages.counts().items():
-            self._capture.messages(kind, count)
         return messages
 
     def _line(self, messages: Messages, index: int, received: int, body: bytes) -> None:
@@ -136,22 +134,26 @@ class _Reader:
             if envelope.lastUpdateId >= 0:
                 # Whose it is may only be known when the lines after it have been read; until then its place is kept.
                 snapshot = decode_snapshot(body)
-                place = messages.keep_place(received, snapshot.lastUpdateId, snapshot.E, snapshot.T)
-                self._snapshots.append((index, place, snapshot))
+                self._snapshots.append((index, messages.keep_place(), received, snapshot))
                 return
         take = self._takers.get(kind)
         if take is None:
             self._capture.skip(kind)
         else:
             take(messages, received, message)
+            self._capture.messages("depthUpdate" if kind == "depth" else kind)
 
     def _quote(self, messages: Messages, received: int, raw: bytes) -> None:
         quote = decode_quote(raw)
-        messages.add_quote(received, self._names("quote", bool(quote.e or quote.T), quote.s), quote)
+        time = self._time_ns(quote.E, quote.T)
+        head = Head(received, *self._names("quote", bool(quote.e or quote.T), quote.s), time, quote.u)
+        messages.add_quote(head, quote.b, quote.B, quote.a, quote.A)
 
     def _trade(self, messages: Messages, received: int, raw: bytes) -> None:
         trade = decode_trade(raw)
-        messages.add_trade(received, self._names("trade", trade.M is None, trade.s), trade)
+        time = self._time_ns(trade.E, trade.T)
+        head = Head(received, *self._names("trade", trade.M is None, trade.s), time, trade.t)
+        messages.add_trades(head, ((trade.p, trade.q, Side.SELL if trade.m else Side.BUY, time),))
 
     def _depth(self, messages: Messages, received: int, raw: bytes) -> None:
         depth = decode_depth(raw)
@@ -160,7 +162,16 @@ class _Reader:
             raise ValidationError(
                 f"a depth update covers 1 to {_MAX_SPAN} numbers; got U {depth.U}, u {depth.u}, pu {depth.pu}"
             )
-        messages.add_depth(received, self._names("depth", depth.pu is not None, depth.s), span, depth)
+        time = self._time_ns(depth.E, depth.T)
+        head = Head(received, *self._names("depth", depth.pu is not None, depth.s), time, depth.u, span)
+        messages.add_book(head, depth.b, depth.a)
+
+    def _time_ns(self, event: int, transaction: int) -> int:
+        time = (transaction or event) if self._transaction_time else event
+        time *= 1_000_000 if time < _FIRST_IN_MICROSECONDS else 1_000
+        if time > MAX_TIME_NS:
+            raise ValidationError(f"a time is ms or µs since 1970, up to the year 2262; got E {event}, T {transaction}")
+        return time
 
     def _names(self, channel: str, futures: bool, symbol: str) -> tuple[int, int]:
         """The ids of the symbol and of its source. A lookup, but for the first message of each."""
@@ -175,7 +186,7 @@ class _Reader:
         return known
 
     def _take_snapshots(self, messages: Messages, piece: Piece) -> None:
-        for index, place, snapshot in self._snapshots:
+        for index, place, received, snapshot in self._snapshots:
             symbol = snapshot.symbol or self._symbol
             if symbol is None and len(self._file_symbols) == 1:
                 (symbol,) = self._file_symbols
@@ -185,11 +196,14 @@ class _Reader:
                 self._capture.damage(piece, index, f'a snapshot says not whose it is, and {several}: pass symbol="…"')
                 continue
             try:
+                time = self._time_ns(snapshot.E, snapshot.T)
                 names = self._names("snapshot", bool(snapshot.E or snapshot.T), symbol)
             except ValidationError as error:
                 self._capture.damage(piece, index, str(error))
                 continue
-            messages.fill_place(place, names, snapshot)
+            head = Head(received, *names, time, snapshot.lastUpdateId, flags=Flags.SNAPSHOT.value)
+            messages.add_book(head, snapshot.bids, snapshot.asks, place=place)
+            self._capture.messages("snapshot")
         self._snapshots.clear()
 
     def _check_guess(self, piece: Piece) -> None:

@@ -1,9 +1,6 @@
 """Binance's market data messages as types: what msgspec decodes and validates a line's JSON into.
 
-Numbers are validated as they are decoded, so that whatever comes out of here meets the rules of ``events.rules``.
-Prices and sizes come as text ("61800.20") and are decoded straight into the nearest float64, which needs the decoder's
-lax mode; that mode also reads "nan" and "inf", which the bounds refuse. Times are ms since 1970, or µs where the
-recorder asked for them; 0 stands for a time that was not sent.
+Times are ms since 1970, or µs where the recorder asked for them; 0 stands for a time that was not sent.
 """
 
 from __future__ import annotations
@@ -13,12 +10,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+from hftlab.feeds.fields import Level, Number, Price, Size, Symbol
+
 Time = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775)]
-Price = Annotated[float, Meta(ge=-1e300, le=1e300)]
-Size = Annotated[float, Meta(ge=0, le=1e300)]
-Level = tuple[Price, Size]
-Symbol = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Envelope(Struct, gc=False):
