@@ -104,7 +104,7 @@ def check_names(symbols: str | Iterable[str]) -> list[str]:
 def check_seed(seed: int) -> None:
     """Raise ValidationError for what is not an integer of at least 0."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValidationError(f"seed is an integer of at least 0: the same one, the same market; got {seed!r:.100}")
+        raise ValidationError(f"seed is an integer of at least 0: the same one, the same bytes; got {seed!r:.100}")
 
 
 def check_period(start: Time, seconds: float) -> tuple[int, int]:
