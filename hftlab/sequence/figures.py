@@ -14,6 +14,7 @@ from hftlab.clock import format_time
 from hftlab.events.tables import Source, SourceTable
 from hftlab.sequence.gaps import GapReason, GapState
 from hftlab.sequence.thinning import Ints, ends_of, latest_ns, thinned
+from hftlab.sequence.wording import duration_text, numbers_text
 
 Figure: TypeAlias = go.Figure
 
@@ -113,34 +114,17 @@ def _tells(gaps: npt.NDArray[np.void], ends_ns: Ints, stands_for: Ints, sources:
     columns = ("source", "epoch", "first", "last", "state", "reason", "opened_ns", "closed_ns")
     for values, end_ns, others in zip(gaps[list(columns)].tolist(), ends_ns.tolist(), stands_for.tolist(), strict=True):
         source, epoch, first, last, state, reason, opened_ns, closed_ns = values
-        numbers = str(first) if first == last else f"{first}…{last}"
         why = f" ({GapReason(reason).name.lower()})" if reason else ""
         word = GapState(state).name.lower()
         lines = [
             f"<b>{html.escape(str(sources[source]))}</b>" + (f", epoch {epoch}" if epoch else ""),
-            f"{numbers}: {last - first + 1:,} number{'s' if last > first else ''} {word}{why}",
-            f"{format_time(opened_ns)}, " + (duration(end_ns - opened_ns) if closed_ns else "still open"),
+            f"{numbers_text(first, last)}: {last - first + 1:,} number{'s' if last > first else ''} {word}{why}",
+            f"{format_time(opened_ns)}, " + (duration_text(end_ns - opened_ns) if closed_ns else "still open"),
         ]
         if others > 1:
             lines.append(f"the longest of {others:,} {word} here")
         texts.append("<br>".join(lines))
     return texts
-
-
-def duration(span_ns: int) -> str:
-    """A duration to three digits or so: ``850 ns``, ``12.5 µs``, ``1.25 ms``, ``3.2 s``, ``2 min 05 s``."""
-    for limit, divisor, unit in (
-        (1_000, 1, "ns"),
-        (10**6, 1_000, "µs"),
-        (10**9, 10**6, "ms"),
-        (60 * 10**9, 10**9, "s"),
-    ):
-        if span_ns < limit:
-            return (
-                f"{span_ns / divisor:.3g} {unit}" if span_ns < 999.5 * divisor else f"{round(span_ns / divisor)} {unit}"
-            )
-    minutes, seconds = divmod(span_ns // 10**9, 60)
-    return f"{minutes:,} min {seconds:02d} s"
 
 
 def _lay_out(figure: Figure, records: npt.NDArray[np.void], labels: list[str]) -> None:
@@ -195,7 +179,7 @@ def _left_out(
     told = []
     if stretch_ns:
         told.append(
-            f"{drawn:,} of {len(shown):,} are drawn: the longest of each source, state and {duration(stretch_ns)}"
+            f"{drawn:,} of {len(shown):,} are drawn: the longest of each source, state and {duration_text(stretch_ns)}"
         )
     if len(shown) < len(records):
         sources = len(np.unique(records["source"])) - lanes

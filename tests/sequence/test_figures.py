@@ -4,10 +4,9 @@ import datetime as dt
 
 import numpy as np
 import plotly.graph_objects as go
-import pytest
 
 from hftlab.events import Source, SourceTable
-from hftlab.sequence.figures import MOST_GAPS, MOST_SOURCES, duration, gap_timeline
+from hftlab.sequence.figures import MOST_GAPS, MOST_SOURCES, gap_timeline
 from hftlab.sequence.gaps import GAP, GapReason, GapState
 
 START_NS = 1_723_161_255_000_000_000  # 2024-08-08T23:54:15Z
@@ -151,12 +150,3 @@ def test_names_out_of_a_stream_are_no_markup() -> None:
     figure = gap_timeline(gap(3, 1, 1, GapState.LOST, 0), table)
     assert "<img" not in figure.to_json()
     assert "<b>/" not in figure.layout.yaxis.ticktext[0]
-
-
-@pytest.mark.parametrize(
-    ("span_ns", "text"),
-    [(0, "0 ns"), (850, "850 ns"), (999_600, "1000 µs"), (1_250_000, "1.25 ms"), (3_200_000_000, "3.2 s"),
-     (125 * SECOND, "2 min 05 s")],
-)  # fmt: skip
-def test_durations_are_short_and_have_a_unit(span_ns: int, text: str) -> None:
-    assert duration(span_ns) == text
