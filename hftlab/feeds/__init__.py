@@ -1,10 +1,11 @@
 """Captures and tables into batches: ``read`` and ``stream``; ``formats`` has what they know and takes what you add.
 
-Start at ``reading``; then ``binance`` and ``tables`` (the two built-in formats), ``report`` (what was found) and
-``files`` (gzip, lines and their numbers).
+Start at ``reading``; then the formats: ``binance``, ``tables`` (CSV), and ``coinbase``, ``dydx``, ``hitbtc`` and
+``kraken_futures``, all four files of the cryptofeed recorder (``recorder``: its lines, and several files merged).
+``messages`` makes the rows of all venues, ``report`` says what was found, ``files`` reads gzip and numbers the lines.
 """
 
-from hftlab.feeds import binance, formats, tables
+from hftlab.feeds import binance, coinbase, dydx, formats, hitbtc, kraken_futures, tables
 from hftlab.feeds.batch import FeedBatch
 from hftlab.feeds.capture import Capture
 from hftlab.feeds.reading import read, stream
@@ -15,6 +16,10 @@ __all__ = [
     "stream",
     "formats",
     "binance",
+    "coinbase",
+    "dydx",
+    "hitbtc",
+    "kraken_futures",
     "tables",
     "FeedBatch",
     "FeedReport",

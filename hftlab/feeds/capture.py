@@ -29,6 +29,10 @@ class Capture:
         for file in self.files:
             yield from read_pieces(file, self.tally, self._progress.add)
 
+    def pieces_by_file(self) -> list[Iterator[Piece]]:
+        """The same, as an iterator for every file: for a format that merges them. Each holds a piece at a time."""
+        return [read_pieces(file, self.tally, self._progress.add) for file in self.files]
+
     def messages(self, kind: str, count: int = 1) -> None:
         """Count lines that became rows, under the format's name for them."""
         if count:

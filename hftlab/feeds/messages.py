@@ -4,7 +4,7 @@ The messages of a piece of text are gathered in lists, a head and its content ea
 repeats the heads over the rows of their messages, and scatters each kind's own columns to the places of its rows.
 
 - The rows of a message share its number; ``part`` counts them from 0, ``Flags.LAST_PART`` marks the last.
-- A message with nothing to tell becomes one HEARTBEAT row, so that no number is lost.
+- A message with nothing to tell becomes one HEARTBEAT row, so that no number is lost; none where it has no number.
 - Where the venue sent no time the arrival stands in, with ``Flags.ARRIVAL_TIME``; a time later than the arrival is
   kept, with ``Flags.AHEAD``.
 """
@@ -90,7 +90,10 @@ class Messages:
         """Add levels, bids first; at a place that ``keep_place`` gave, or at the end."""
         count = len(bids) + len(asks)
         if place is None:
-            place = self._add(head, count or 1)
+            if not count:
+                self.add_heartbeat(head)
+                return
+            place = self._add(head, count)
         else:
             self._heads[_WIDTH * place : _WIDTH * (place + 1)] = head
             self._row_counts[place] = count or 1
@@ -100,8 +103,9 @@ class Messages:
             self._beats.append(place)
 
     def add_heartbeat(self, head: Head) -> None:
-        """Add a message that has nothing but its number."""
-        self._beats.append(self._add(head, 1))
+        """Add a message that has nothing but its number; nothing is added if it has none."""
+        if head.sequence != NO_SEQUENCE:
+            self._beats.append(self._add(head, 1))
 
     def keep_place(self) -> int:
         """Keep a place for a book whose symbol is not known yet; it has no rows until ``add_book`` fills it."""

@@ -30,9 +30,10 @@ def read(
 ) -> FeedBatch:
     """All events of a capture, or of several files as one session in the order given, as one batch with a ``.report``.
 
-    ``format`` names the format ("binance", "csv", or one of your own), ``options`` are the format's: see
-    ``binance.read_binance`` and ``tables.read_csv``. Files may be gzip, whatever their names. Rows are in the order of
-    the lines. Damaged lines are counted, listed in the report and skipped, and one FeedWarning tells of them.
+    ``format`` names the format ("binance", "coinbase", "dydx", "hitbtc", "kraken-futures", "csv", or one of your own),
+    ``options`` are the format's: see ``binance.read_binance``, ``hitbtc.read_hitbtc`` (and its ``merge=True``, for
+    files of redundant connections), ``tables.read_csv`` … Files may be gzip, whatever their names. Rows are in the
+    order of the lines. Damaged lines are counted, listed in the report and skipped, and one FeedWarning tells of them.
 
     Raises FeedError for a missing or empty file, an unknown format or option, and a file in which not one line could be
     used. Needs memory for all rows, 128 bytes each, twice for a moment; ``stream`` does not. Blocks until it is done.

@@ -40,7 +40,7 @@ def pipes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_format_of_ones_own_is_a_function(tmp_path: Path) -> None:
     path = tmp_path / "ticks.txt"
     path.write_text("A|1|2.5|3\nB|2|3.5\nC|3|nan|1\nB|4|4.5|1\n")
-    assert formats.names() == ["binance", "csv", "pipes"]
+    assert formats.names() == ["binance", "coinbase", "csv", "dydx", "hitbtc", "kraken-futures", "pipes"]
     with pytest.warns(feeds.FeedWarning, match="2 damaged lines of 4, the first .*ticks.txt:2: not enough values"):
         batch = feeds.read(path, format="pipes", venue="desk")
     assert batch.column("symbol") == ["A", "B"]
@@ -87,7 +87,7 @@ def test_a_format_may_give_batches_of_several_types(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", [None, "ftx", 7])
 def test_an_unknown_format_is_an_error_that_lists_those_there_are(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FeedError, match=r"'binance' \(.*'csv' \("):
+    with pytest.raises(FeedError, match=r"'binance' \(.*'csv' \(.*'hitbtc' \("):
         feeds.read(write(tmp_path / "file", [quote(1)]), format=name)
 
 
@@ -113,7 +113,7 @@ def test_stream_takes_a_number_of_rows_above_zero(tmp_path: Path, rows: int) -> 
 
 def test_a_file_of_the_wrong_format_is_an_error_that_asks_for_the_right_one(tmp_path: Path) -> None:
     path = write(tmp_path / "file", ["symbol,price", "A,1"])
-    with pytest.raises(FeedError, match=r"not one of 2 lines could be read as 'binance': .*file:1: .*binance, csv"):
+    with pytest.raises(FeedError, match=r"not one of 2 lines could be read as 'binance': .*file:1: .*binance, coinbase, csv, dydx"):
         feeds.read(path, format="binance")
 
 
