@@ -216,7 +216,7 @@ def faulty_stream(seed: int, count: int, sources: int = 40) -> Stream:
     table["parts"] = np.where(random.random(count) < 0.03, random.integers(2, 4, count), 1)
     table["span"] = np.where(rule == "range", random.integers(1, 5, count), 1)
     table["content"] = np.arange(count) % 1_000
-    resets = np.where(random.random(count) < 2e-5, 1, 0)
+    resets = np.where(random.random(count) < 1e-4, 1, 0)
     jumps = np.where(rule == "shared", random.integers(1, 9, count), table["span"])
     for each in range(1, sources + 1):  # numbers count on within each source and epoch
         mine = np.flatnonzero(source == each)
@@ -245,8 +245,8 @@ def faulty_stream(seed: int, count: int, sources: int = 40) -> Stream:
     table = table[np.argsort(table["received"], kind="stable")]
     table["received"] += START_NS
     rows = np.concatenate(([0], np.cumsum(table["parts"])))[:-1]
-    caused = random.random(len(table)) < 0.02
-    offset = random.integers(-400, 100, len(table))
+    caused = random.random(len(table)) < 0.005
+    offset = random.integers(-400, 40, len(table))
     table["cause"] = np.where(caused, SESSION << 40 | np.maximum(rows + offset, 0), 0)
     return Stream(table, named)
 

@@ -452,7 +452,7 @@ class OrderModel:
         source.queue.append(Waiting(message, self.time, source.after_gap))
         source.after_gap = False
         self._in_flight.update(dict.fromkeys(self._ids(message), source.number))
-        if len(source.queue) == 1:
+        if len(source.queue) == 1:  # else somebody before it waits, who is looked at again when all else is done
             self._drain(source)
 
     def _drain(self, source: SourceState) -> bool:
@@ -515,8 +515,11 @@ class OrderModel:
         return False
 
     def _look_again(self) -> None:
-        while any([self._drain(self.sources[number]) for number in sorted(self._blocked)]):
-            pass
+        moved = True
+        while moved:
+            moved = False
+            for number in sorted(self._blocked):
+                moved |= self._drain(self.sources[number])
 
     # -- what holds always ------------------------------------------------------------------------------------------
 
