@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hftlab.events import EventBatch, EventType, Flags, Source
 from hftlab.events.records import DTYPES, RECORD, Rows, blank, event_id
 from hftlab.events.tables import SourceTable, SymbolTable
-from tests.sequence.model import Message
+from tests.sequence.noted import Message
 
 SESSION = 7
 START_NS = 1_700_000_000_000_000_000

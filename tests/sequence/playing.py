@@ -14,7 +14,8 @@ from hftlab.events import EventBatch, EventType, Flags
 from hftlab.events.records import Rows
 from hftlab.sequence import GapReason, GapState, Ordering, Sequencer
 from tests.sequence.messages import Stream
-from tests.sequence.model import Delivery, Message, Notice, OrderModel, Row
+from tests.sequence.model import OrderModel
+from tests.sequence.noted import Delivery, Message, Notice, Row
 
 Deed = tuple[str, int]
 """What is done before a message: ("advance", ns UTC) or ("give up", a source)."""
