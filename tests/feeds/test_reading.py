@@ -113,7 +113,9 @@ def test_stream_takes_a_number_of_rows_above_zero(tmp_path: Path, rows: int) -> 
 
 def test_a_file_of_the_wrong_format_is_an_error_that_asks_for_the_right_one(tmp_path: Path) -> None:
     path = write(tmp_path / "file", ["symbol,price", "A,1"])
-    with pytest.raises(FeedError, match=r"not one of 2 lines could be read as 'binance': .*file:1: .*binance, coinbase, csv, dydx"):
+    with pytest.raises(
+        FeedError, match=r"not one of 2 lines could be read as 'binance': .*file:1: .*binance, coinbase, csv, dydx"
+    ):
         feeds.read(path, format="binance")
 
 
