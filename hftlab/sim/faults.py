@@ -16,6 +16,8 @@ from hftlab.sim.plan import Draws, Plan, plan_faults, reset_some
 from hftlab.sim.rates import Faults
 from hftlab.sim.truth import LOSSES, TRUTH, Fault, FaultTruth, FaultyBatch
 
+_END_NS = 1 << 63
+
 
 def faults(
     batch: EventBatch,
@@ -84,11 +86,8 @@ def faults(
     if asked.nothing or not len(batch):
         count = len(messages_of(batch.records))
         return _faulty(batch, batch.records, np.zeros(0, TRUTH), asked, seed, (count, count))
-    if asked.late_bursts and not batch.records["received"].all():
-        raise ValidationError(
-            "late bursts need to know when rows arrive; got rows with received 0 (not stamped): "
-            "stamp them, or leave late_bursts at 0"
-        )
+    if asked.late_bursts:
+        _check_arrivals(batch.records["received"], int(asked.late_by_s * SECOND_NS))
     source = numbered(batch)
     records = copy_rows(source.records)
     records["log_sequence"][(records["flags"] & Flags.EMITTED) == 0] = 0
@@ -105,6 +104,19 @@ def faults(
     return _faulty(source, arranged.records, truth, asked, seed, counts)
 
 
+def _check_arrivals(received: Ints, late_ns: int) -> None:
+    if not received.all():
+        raise ValidationError(
+            "late bursts need to know when rows arrive; got rows with received 0 (not stamped): "
+            "stamp them, or leave late_bursts at 0"
+        )
+    if int(received.max()) + late_ns >= _END_NS:
+        raise ValidationError(
+            f"arrivals lie between 1970 and 2262; bursts that are {late_ns / SECOND_NS:g} s late leave that: ask for a "
+            "smaller late_by_s"
+        )
+
+
 def _step_clock(arranged: Arranged, messages: Messages, asked: Faults, draws: Draws) -> tuple[Ints, Ints]:
     """Set the recorder's clock; the positions where, and by how much each row's arrival was shifted."""
     records = arranged.records
@@ -114,12 +126,14 @@ def _step_clock(arranged: Arranged, messages: Messages, asked: Faults, draws: Dr
     steps = steps[(steps > 0) & (steps < len(records))]  # before the first row, nobody can tell
     if not len(steps) or not asked.step_s:
         return steps[:0], shift
-    shift[steps] = int(asked.step_s * SECOND_NS)
-    shift = np.cumsum(shift)
+    step_ns = int(asked.step_s * SECOND_NS)
     received = records["received"]
     stamped = received != 0
-    stepped = (received + shift[:-1])[stamped]
-    if len(stepped) and (stepped.min() <= 0 or float(received.max()) + float(shift.max()) >= float(1 << 63)):
+    if abs(step_ns) * len(steps) < _END_NS:
+        shift[steps] = step_ns
+        shift = np.cumsum(shift)
+    # What ran past the end has wrapped round, to below 0.
+    if abs(step_ns) * len(steps) >= _END_NS or ((received + shift[:-1])[stamped] <= 0).any():
         raise ValidationError(
             f"arrivals lie between 1970 and 2262; {len(steps):,} clock steps of {asked.step_s:g} s leave that: ask for "
             "a smaller step_s, or for fewer clock_steps"
