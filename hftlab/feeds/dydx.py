@@ -6,8 +6,8 @@ message                      rows                                  channel    se
 channel_data v3_orderbook    a LEVEL per level, bids, then asks    orderbook  ``offset``, 1         SHARED
 subscribed v3_orderbook      the same, ``Flags.SNAPSHOT``          snapshot   greatest offset, 1    SHARED
 channel_data v3_trades       a TRADE per trade, side of the taker  trades     none                  NONE
-subscribed v3_trades         the same, ``Flags.SNAPSHOT``,         history    none                  NONE
-                             last trade last
+subscribed v3_trades         (if asked) the same, newest last,     history    none                  NONE
+                             ``Flags.SNAPSHOT``
 ===========================  ====================================  =========  ====================  ======
 
 - Every source's scope is the market. Offsets are one counter for all markets, so a market's own jump without a loss.
@@ -15,6 +15,8 @@ subscribed v3_trades         the same, ``Flags.SNAPSHOT``,         history    no
 - Only trades have a time (``createdAt``); for books the arrival stands in, with ``Flags.ARRIVAL_TIME``.
 - A snapshot has an offset per level, and levels of size 0; the rows have the greatest of them. A delta that arrives
   later may be older than some levels of it, so a snapshot's number is not compared with theirs: its own channel.
+- The trades that answer a subscription are up to hours old and no part of what was recorded, and would count as trades
+  of the session, so they are skipped, unless you ask for ``history=True``.
 - ``message_id`` counts what a connection sent, whatever it was, and is not used, unless you ask for it:
   ``number="message_id"`` gives all messages one source (channel "connection", no scope, PLUS_ONE) and an epoch for
   every new connection. That proves that nothing was lost on the line; it says nothing of the order of the books. Every
@@ -40,7 +42,7 @@ from hftlab.feeds.formats import register
 from hftlab.feeds.instants import iso_ns
 from hftlab.feeds.messages import Head, Messages
 from hftlab.feeds.messages import Trade as TradeRow
-from hftlab.feeds.recorder import Names, read_messages
+from hftlab.feeds.recorder import Names, Take, read_messages
 
 RULES = {
     "orderbook": NumberRule.SHARED,
@@ -128,13 +130,13 @@ _decode_trades = msgspec.json.Decoder(TradesMessage, strict=False).decode
 
 @register("dydx", "the cryptofeed recorder's files of dYdX v3")
 def read_dydx(
-    capture: Capture, *, merge: bool = False, number: str = "offset", venue: str = "dydx"
+    capture: Capture, *, merge: bool = False, history: bool = False, number: str = "offset", venue: str = "dydx"
 ) -> Iterator[EventBatch]:
     """Batches of market data; see the module's docstring for the rows.
 
-    ``merge``: take the files' lines in the order of their receive times, see ``recorder``. ``number``: "offset", or
-    "message_id", which can't be had merged: redundant connections count apart. ``venue``: the name in the sources.
-    Raises FeedError. About 5 µs a line.
+    ``merge``: take the files' lines in the order of their receive times, see ``recorder``. ``history``: give past
+    trades rows, too. ``number``: "offset", or "message_id", which can't be had merged: redundant connections count
+    apart. ``venue``: the name in the sources. Raises FeedError. About 5 µs a line.
     """
     if number not in NUMBERS:
         raise FeedError(f"number is one of {', '.join(NUMBERS)}; got {number!r:.100}")
@@ -144,12 +146,13 @@ def read_dydx(
             "read the files without merge, or by their offsets"
         )
     reader = _Reader(Names(capture, venue, RULES), by_connection=number == "message_id")
-    takers = {
+    takers: dict[str, Take] = {
         "channel_data v3_orderbook": reader.delta,
         "subscribed v3_orderbook": reader.snapshot,
         "channel_data v3_trades": reader.trades,
-        "subscribed v3_trades": reader.history,
     }
+    if history:
+        takers["subscribed v3_trades"] = reader.history
     other = reader.heartbeat if number == "message_id" else None
     return read_messages(capture, merge=merge, kind_of=reader.kind, takers=takers, other=other)
 

@@ -6,7 +6,7 @@ message                rows                                  channel    sequence
 ``updateOrderbook``    a LEVEL per level, bids, then asks    orderbook  ``sequence``, 1         PLUS_ONE
 ``snapshotOrderbook``  the same, ``Flags.SNAPSHOT``          snapshot   ``sequence``, 1         SHARED
 ``updateTrades``       a TRADE per trade                     trades     the last one's ``id``   SHARED
-``snapshotTrades``     the same, ``Flags.SNAPSHOT``          history    the last one's ``id``   SHARED
+``snapshotTrades``     (if asked) the same, with SNAPSHOT    history    the last one's ``id``   SHARED
 ``ticker``             a QUOTE without sizes                 ticker     none                    NONE
 =====================  ====================================  =========  ======================  ========
 
@@ -15,6 +15,8 @@ message                rows                                  channel    sequence
   the second always under the number of the symbol's latest update. In the updates' channel it would look like that
   update told again with another content, so snapshots have a channel of their own.
 - Trade ids are shared between the symbols: they rise and jump.
+- The trades of ``snapshotTrades`` are hours to days old and no part of what was recorded, and would count as trades of
+  the session, so they are skipped, unless you ask for ``history=True``.
 - ``snapshotCandles`` and ``updateCandles`` are skipped by name: a row has no open, high and low. So are answers to
   requests ("result", "error") and other methods.
 - A number that is null is NaN in a QUOTE.
@@ -34,7 +36,7 @@ from hftlab.feeds.fields import Level, Number, Price, Size, Symbol
 from hftlab.feeds.formats import register
 from hftlab.feeds.instants import iso_ns
 from hftlab.feeds.messages import NOT_SENT, Head, Messages
-from hftlab.feeds.recorder import Names, read_messages
+from hftlab.feeds.recorder import Names, Take, read_messages
 
 RULES = {
     "orderbook": NumberRule.PLUS_ONE,
@@ -123,20 +125,23 @@ _decode_ticker = msgspec.json.Decoder(TickerMessage, strict=False).decode
 
 
 @register("hitbtc", "the cryptofeed recorder's files of HitBTC")
-def read_hitbtc(capture: Capture, *, merge: bool = False, venue: str = "hitbtc") -> Iterator[EventBatch]:
+def read_hitbtc(
+    capture: Capture, *, merge: bool = False, history: bool = False, venue: str = "hitbtc"
+) -> Iterator[EventBatch]:
     """Batches of market data; see the module's docstring for the rows.
 
-    ``merge``: take the files' lines in the order of their receive times, see ``recorder``. ``venue``: the name in the
-    sources. Raises FeedError. About 5 µs a line and 0.8 µs a level.
+    ``merge``: take the files' lines in the order of their receive times, see ``recorder``. ``history``: give past
+    trades rows, too. ``venue``: the name in the sources. Raises FeedError. About 5 µs a line and 0.8 µs a level.
     """
     reader = _Reader(Names(capture, venue, RULES))
-    takers = {
+    takers: dict[str, Take] = {
         "updateOrderbook": reader.update,
         "snapshotOrderbook": reader.snapshot,
         "updateTrades": reader.trades,
-        "snapshotTrades": reader.history,
         "ticker": reader.ticker,
     }
+    if history:
+        takers["snapshotTrades"] = reader.history
     return read_messages(capture, merge=merge, kind_of=_kind, takers=takers)
 
 

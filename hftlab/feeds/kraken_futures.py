@@ -8,8 +8,8 @@ message             rows                                  channel   sequence, sp
 (any later one)     the same                              snapshot  ``seq``, 1              SHARED
 ``book``            a LEVEL                               book      ``seq``, 1              PLUS_ONE
 ``trade``           a TRADE, side of the aggressor        trade     ``seq``, 1              PLUS_ONE
-``trade_snapshot``  a TRADE per trade, oldest first,      history   the last one's ``seq``  SHARED
-                    ``Flags.SNAPSHOT``
+``trade_snapshot``  (if asked) a TRADE each, the oldest   history   the last one's ``seq``  SHARED
+                    first, ``Flags.SNAPSHOT``
 ``ticker_lite``,    a QUOTE                               ticker    none                    NONE
 ``ticker``
 ==================  ====================================  ========  ======================  ========
@@ -19,7 +19,8 @@ message             rows                                  channel   sequence, sp
   and a delta lost right behind it shows. A later snapshot repeats the number of the delta before it, and one of another
   connection (``merge=True``) may be ahead of this one's deltas: those have a channel of their own.
 - Trades count by themselves: the trades of a ``trade_snapshot`` are numbered without a jump, and the first live trade
-  goes on from them. They are hours old, so they stay out of the live trades' channel.
+  goes on from them. They are hours old and no part of what was recorded, and would count as trades of the session, so
+  they are skipped, unless you ask for ``history=True``; their channel is not that of the live trades.
 - ``ticker_lite`` has no time, so its arrival stands in with ``Flags.ARRIVAL_TIME``, and no sizes: NaN.
 - Answers to subscriptions, heartbeats and other feeds are skipped by name.
 """
@@ -37,7 +38,7 @@ from hftlab.feeds.capture import Capture
 from hftlab.feeds.fields import Level, Milliseconds, Number, Price, Size, Symbol
 from hftlab.feeds.formats import register
 from hftlab.feeds.messages import NOT_SENT, Head, Messages
-from hftlab.feeds.recorder import Names, read_messages
+from hftlab.feeds.recorder import Names, Take, read_messages
 
 RULES = {
     "book": NumberRule.PLUS_ONE,
@@ -124,22 +125,23 @@ _decode_ticker = msgspec.json.Decoder(Ticker).decode
 
 @register("kraken-futures", "the cryptofeed recorder's files of Kraken Futures")
 def read_kraken_futures(
-    capture: Capture, *, merge: bool = False, venue: str = "kraken-futures"
+    capture: Capture, *, merge: bool = False, history: bool = False, venue: str = "kraken-futures"
 ) -> Iterator[EventBatch]:
     """Batches of market data; see the module's docstring for the rows.
 
-    ``merge``: take the files' lines in the order of their receive times, see ``recorder``. ``venue``: the name in the
-    sources. Raises FeedError. About 5 µs a line.
+    ``merge``: take the files' lines in the order of their receive times, see ``recorder``. ``history``: give past
+    trades rows, too. ``venue``: the name in the sources. Raises FeedError. About 5 µs a line.
     """
     reader = _Reader(Names(capture, venue, RULES), merged=merge)
-    takers = {
+    takers: dict[str, Take] = {
         "book": reader.delta,
         "book_snapshot": reader.snapshot,
         "trade": reader.trade,
-        "trade_snapshot": reader.history,
         "ticker": reader.ticker,
         "ticker_lite": reader.ticker,
     }
+    if history:
+        takers["trade_snapshot"] = reader.history
     return read_messages(capture, merge=merge, kind_of=_kind, takers=takers)
 
 

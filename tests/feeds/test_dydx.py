@@ -104,7 +104,7 @@ def test_a_snapshot_has_the_greatest_of_its_levels_offsets(tmp_path: Path) -> No
 
 def test_trades_have_the_takers_side_and_their_own_times_and_no_number(tmp_path: Path) -> None:
     later = trade(side="SELL", createdAt="2021-07-15T03:06:43.600Z")
-    batch = read(tmp_path, trades(trade(), later), trades(later, trade(), kind="subscribed"))
+    batch = read(tmp_path, trades(trade(), later), trades(later, trade(), kind="subscribed"), history=True)
     assert batch.column("side") == [Side.BUY, Side.SELL, Side.BUY, Side.SELL]
     assert batch.column("timestamp") == [ISO_NS, ISO_NS + 100_000_000] * 2
     assert set(batch.column("sequence")) == {-1}
@@ -119,11 +119,17 @@ def test_what_is_no_market_data_is_skipped_by_name(tmp_path: Path) -> None:
         envelope("connected", 0),
         envelope("channel_data", 1, channel="v3_markets", contents={}),
         trades(),
+        trades(trade(), kind="subscribed"),
         snapshot([], []),
         delta(1, [], [["1", "1"]]),
     )
-    names = ("connected", "channel_data v3_markets", "empty channel_data v3_trades", "empty subscribed v3_orderbook")
-    assert batch.report.skipped == dict.fromkeys(names, 1)
+    assert batch.report.skipped == {
+        "connected": 1,
+        "channel_data v3_markets": 1,
+        "empty channel_data v3_trades": 1,
+        "subscribed v3_trades": 1,
+        "empty subscribed v3_orderbook": 1,
+    }
 
 
 def test_by_message_id_all_messages_are_one_dense_source(tmp_path: Path) -> None:
@@ -135,15 +141,23 @@ def test_by_message_id_all_messages_are_one_dense_source(tmp_path: Path) -> None
         trades(trade(), trade(), message_id=3),
         trades(message_id=4, id="BTC-USD"),
         delta(9, [], [], message_id=5),
+        trades(trade(), kind="subscribed", message_id=6),
         number="message_id",
     )
-    assert batch.column("sequence") == [0, 1, 2, 3, 3, 4, 5]
+    assert batch.column("sequence") == [0, 1, 2, 3, 3, 4, 5, 6]
     assert set(batch.column("source")) == {Source("dydx", "connection", "", "plus-one")}
-    assert batch.column("symbol") == ["connection", "ETH-USD", "connection", *["ETH-USD"] * 2, "BTC-USD", "ETH-USD"]
+    assert batch.column("symbol") == [
+        "connection",
+        "ETH-USD",
+        "connection",
+        *["ETH-USD"] * 2,
+        "BTC-USD",
+        *["ETH-USD"] * 2,
+    ]
     beats = [bool(flags & Flags.HEARTBEAT) for flags in batch.column("flags")]
-    assert beats == [True, False, True, False, False, True, True]
+    assert beats == [True, False, True, False, False, True, True, True]
     assert batch.report.skipped == {}
-    check_report(batch.report, 6)
+    check_report(batch.report, 7)
 
 
 def test_by_message_id_a_new_connection_is_a_new_epoch(tmp_path: Path) -> None:
@@ -251,6 +265,6 @@ def test_rows_are_those_of_a_reader_that_goes_message_by_message(
         times = times or [received] * len(rows_of_it)
         expected += [(*row[:3], time, *row[4:]) for row, time in zip(rows_of_it, times, strict=True)]
     number_option = "message_id" if by_connection else "offset"
-    batches = list(feeds.stream(path, format="dydx", rows=rows, number=number_option))
+    batches = list(feeds.stream(path, format="dydx", rows=rows, number=number_option, history=True))
     assert told(feeds.FeedBatch.concat(batches)) == expected
     check_report(batches[-1].report, len(listed))

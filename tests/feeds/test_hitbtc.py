@@ -97,7 +97,8 @@ def test_a_snapshot_under_an_updates_number_stands_apart_from_it(tmp_path: Path)
 
 def test_trades_have_their_own_times_and_the_last_ones_number(tmp_path: Path) -> None:
     later = trade(9, side="sell", timestamp="2021-07-15T03:06:43.600Z")
-    batch = read(tmp_path, message("updateTrades", data=[trade(7), later]), message("snapshotTrades", data=[trade(7)]))
+    past = message("snapshotTrades", data=[trade(7)])
+    batch = read(tmp_path, message("updateTrades", data=[trade(7), later]), past, history=True)
     assert batch.column("sequence") == [9, 9, 7]
     assert batch.column("timestamp") == [ISO_NS, ISO_NS + 100_000_000, ISO_NS]
     assert batch.column("side") == [Side.BUY, Side.SELL, Side.BUY]
@@ -121,10 +122,11 @@ def test_candles_and_answers_are_skipped_by_name(tmp_path: Path) -> None:
         message("snapshotCandles", data=[], period="M1"),
         message("updateCandles", data=[], period="M1"),
         {"jsonrpc": "2.0"},
-        message("snapshotTrades", data=[]),
+        message("snapshotTrades", data=[trade(1)]),
+        message("updateTrades", data=[]),
         book(1),
     )
-    names = ("result", "error", "snapshotCandles", "updateCandles", "other", "empty snapshotTrades")
+    names = ("result", "error", "snapshotCandles", "updateCandles", "other", "snapshotTrades", "empty updateTrades")
     assert batch.report.skipped == dict.fromkeys(names, 1)
     assert batch.report.messages == {"updateOrderbook": 1}
 
@@ -223,6 +225,6 @@ def test_rows_are_those_of_a_reader_that_goes_message_by_message(
     listed = [book(1), *listed]
     path = write(tmp_path_factory.mktemp("model") / "capture", listed)
     expected = [row for index, message in enumerate(listed) for row in model(message, received_ns(index))]
-    batches = list(feeds.stream(path, format="hitbtc", rows=rows))
+    batches = list(feeds.stream(path, format="hitbtc", rows=rows, history=True))
     assert told(feeds.FeedBatch.concat(batches)) == expected
     check_report(batches[-1].report, len(listed))

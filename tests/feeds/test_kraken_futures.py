@@ -101,7 +101,7 @@ def test_no_snapshot_begins_numbers_where_connections_are_merged(tmp_path: Path)
 
 
 def test_past_trades_are_one_message_oldest_first_and_have_their_own_times(tmp_path: Path) -> None:
-    batch = read(tmp_path, history(trade(9, side="buy"), trade(8, time=MS - 5)), trade(10))
+    batch = read(tmp_path, history(trade(9, side="buy"), trade(8, time=MS - 5)), trade(10), history=True)
     assert batch.column("sequence") == [9, 9, 10]
     assert batch.column("part") == [0, 1, 0]
     assert batch.column("side") == [Side.SELL, Side.BUY, Side.SELL]
@@ -127,10 +127,10 @@ def test_what_is_no_market_data_is_skipped_by_name(tmp_path: Path) -> None:
         {"event": "subscribed", "feed": "book", "product_ids": ["PI_ETHUSD"]},
         {"feed": "heartbeat", "time": MS},
         {},
-        history(),
+        history(trade(1)),
         delta(1),
     )
-    assert batch.report.skipped == {"info": 1, "subscribed": 1, "heartbeat": 1, "other": 1, "empty trade_snapshot": 1}
+    assert batch.report.skipped == {"info": 1, "subscribed": 1, "heartbeat": 1, "other": 1, "trade_snapshot": 1}
     assert batch.report.messages == {"book": 1}
 
 
@@ -157,7 +157,7 @@ def test_what_is_no_market_data_is_skipped_by_name(tmp_path: Path) -> None:
 )
 def test_a_message_that_breaks_a_rule_is_damage_of_its_line(tmp_path: Path, message: Message) -> None:
     with pytest.warns(feeds.FeedWarning, match="1 damaged line of 3, the first .*capture:2: "):
-        batch = read(tmp_path, delta(1), message, delta(2))
+        batch = read(tmp_path, delta(1), message, delta(2), history=True)
     assert batch.records["sequence"].tolist() == [1, 2]
     assert set(batch.symbols) == {"PI_ETHUSD"}
 
@@ -226,6 +226,6 @@ def test_rows_are_those_of_a_reader_that_goes_message_by_message(
     expected: list[Row] = []
     for index, message in enumerate([delta(1), *listed]):
         expected += model(message, received_ns(index), begun)
-    batches = list(feeds.stream(path, format="kraken-futures", rows=rows))
+    batches = list(feeds.stream(path, format="kraken-futures", rows=rows, history=True))
     assert told(feeds.FeedBatch.concat(batches)) == expected
     check_report(batches[-1].report, len(listed) + 1)
