@@ -147,15 +147,25 @@ def stream_of(messages: list[dict[str, Any]], sources: tuple[Source, ...] = SOUR
 
 # -- drawn --------------------------------------------------------------------------------------------------------
 
-_STEPS = st.tuples(
-    st.integers(0, 6),  # the source
-    st.sampled_from([0, 0, 0, 1, 2, 3, 5, -1, -2, -4]),  # ahead of what the source would send next
-    st.sampled_from([1, 1, 1, 2, 3, 4, 0]),  # how many numbers (0: a heartbeat that has none)
-    st.sampled_from([1, 1, 1, 2, 3]),  # parts
-    st.sampled_from([0, 0, 0, 0, 1]),  # content
-    st.sampled_from(["", "", "", "", "", "", "", "heartbeat", "end", "next epoch", "stale epoch", "unnumbered"]),
-    st.sampled_from([0, 0, 1, 10, 45, 60, 100, 130, -20]),  # ms since the message before
-    st.sampled_from([None, None, None, None, 0, -1, -2, -5, 1, 2, 5, 1_000, "foreign", "none"]),  # the cause, in rows
+
+def _steps(sources: tuple[int, ...], causes: tuple[int | str | None, ...]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.tuples(
+        st.sampled_from(sources),
+        st.sampled_from([0, 1, 2, 3, 5, -1, -2, -4, -7]),  # ahead of what the source would send next
+        st.sampled_from([1, 1, 2, 3, 4, 0]),  # how many numbers (0: a heartbeat that has none)
+        st.sampled_from([1, 1, 1, 2, 3]),  # parts
+        st.sampled_from([0, 0, 0, 0, 1]),  # content
+        st.sampled_from([""] * 14 + ["heartbeat", "end", "next epoch", "stale epoch", "unnumbered"]),
+        st.sampled_from([0, 0, 0, 1, 10, 30, 60, 100, -20]),  # ms since the message before
+        st.sampled_from(causes),  # in rows from its own first one
+    )
+
+
+_PALETTES = ((2,), (3,), (5,), (6,), (2, 5), (3, 6), (2, 4, 1), (0, 1, 2, 3, 4, 5, 6))
+_CAUSES = (
+    (None,),
+    (None, None, None, None, None, None, 0, -1, -2, -5, 1, 2, 5, 1_000, "foreign"),
+    (-1, -4, 1, 3, None),
 )
 
 
@@ -190,8 +200,13 @@ def _walk(steps: list[tuple[Any, ...]], session: int) -> Stream:
 
 
 def streams(most: int = 60) -> st.SearchStrategy[Stream]:
-    """Short streams in which everything happens often: small windows of numbers, all rules, every fate."""
-    return st.builds(_walk, st.lists(_STEPS, max_size=most), st.sampled_from([SESSION, SESSION, SESSION, 0]))
+    """Short streams in which everything happens often: few numbers, all rules, every fate, causes in all directions."""
+    steps = st.builds(_steps, st.sampled_from(_PALETTES), st.sampled_from(_CAUSES))
+    # Hypothesis's lists are short where nothing asks for long ones, and a full window needs a long one.
+    drawn = steps.flatmap(
+        lambda step: st.one_of(st.lists(step, max_size=12), st.lists(step, min_size=most // 2, max_size=most))
+    )
+    return st.builds(_walk, drawn, st.sampled_from([SESSION, SESSION, SESSION, 0]))
 
 
 # -- a million at once ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ What a source knows about its epoch, always (``check`` asserts it)::
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
@@ -20,6 +21,7 @@ from typing import NamedTuple
 from tests.sequence.noted import Delivery, Gap, Message, Notice, Piece, Row
 
 LOG_BITS = 40
+ROW_BITS = (1 << LOG_BITS) - 1
 ASIDE_ROWS = 1_024
 OUTCOMES = ("delivered", "duplicate", "late", "conflicting", "orphaned")
 
@@ -104,14 +106,25 @@ class OrderModel:
         return accepted
 
     def advance(self, now: int) -> None:
-        """Let time pass: gaps of best-effort sources that are open for too long are lost."""
+        """Let time pass, from deadline to deadline: what is open or waited for too long is given up as of then."""
+        # Decided: each deadline passes at its own moment. So it makes no difference how often somebody looks.
+        while (due := min(self._gap_due(), self._cause_due())) <= now:
+            self.clock = self.time = max(self.clock, due)
+            if self._gap_due() <= due:
+                gap = next(iter(self._due))
+                for piece in [piece for piece in gap.pieces if piece.state == "open"]:
+                    self._lose(self.sources[gap.source], piece, "deadline")
+            self._look_again()
         self.clock = self.time = max(self.clock, now)
-        while self._due and (gap := next(iter(self._due))).opened + self.deadline_ns <= self.clock:
-            self.time = gap.opened + self.deadline_ns
-            for piece in [piece for piece in gap.pieces if piece.state == "open"]:
-                self._lose(self.sources[gap.source], piece, "deadline")
-        self.time = self.clock
-        self._look_again()
+
+    def _gap_due(self) -> float:
+        return next(iter(self._due)).opened + self.deadline_ns if self._due else math.inf
+
+    def _cause_due(self) -> float:
+        heads = (self.sources[number].queue[0] for number in self._blocked)
+        return min(
+            (head.since + self.deadline_ns for head in heads if self._is_to_come(head.message)), default=math.inf
+        )
 
     def give_up(self, source: int) -> None:
         """Somebody decided not to wait for what a source misses."""
@@ -343,8 +356,10 @@ class OrderModel:
 
     def _notify(self, kind: str, reason: str, piece: Piece) -> None:
         gap = piece.gap
-        where = len(self.deliveries)
-        self.notices.append(Notice(where, kind, reason, gap.source, gap.epoch, piece.first, piece.last, self.time))
+        where, numbers = len(self.deliveries), (piece.first, piece.last)
+        times = (gap.opened, 0 if kind == "open" else self.time)
+        notice = Notice(where, kind, reason, gap.source, gap.epoch, *numbers, *times, gap.before, gap.after)
+        self.notices.append(notice)
 
     # -- causes -----------------------------------------------------------------------------------------------------
 
@@ -394,14 +409,16 @@ class OrderModel:
             return "cycle"
         if cause in self._in_flight:
             return "cycle" if self._leads_back(source, cause) else "wait"
-        if self.session and cause >> LOG_BITS == self.session:
-            row = cause & ((1 << LOG_BITS) - 1)
-            if row > self.read:
-                expired = self.finishing or self.clock >= waiting.since + self.deadline_ns
-                return "go" if expired else "wait"
-            if any(row == kept for kept, _ in self.set_aside[-ASIDE_ROWS:]):
-                return "orphan"
+        if self._is_to_come(waiting.message):
+            return "go" if self.finishing or self.clock >= waiting.since + self.deadline_ns else "wait"
+        known = self.session and cause >> LOG_BITS == self.session
+        if known and any(cause & ROW_BITS == row for row, _ in self.set_aside[-ASIDE_ROWS:]):
+            return "orphan"
         return "go"
+
+    def _is_to_come(self, message: Message) -> bool:
+        """Whether the cause is an id of this session that is higher than any read so far."""
+        return self.session > 0 and message.cause >> LOG_BITS == self.session and message.cause & ROW_BITS > self.read
 
     def _leads_back(self, source: SourceState, cause: int) -> bool:
         # Decided: a cause in the window of its own source makes a cycle as well: it would be released behind.

@@ -24,7 +24,7 @@ class Message(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """A change of a gap, and how many rows had been delivered before it."""
+    """A change of a gap, as of then (``closed`` is 0 while it is open), and how many rows had been delivered before."""
 
     position: int
     kind: str
@@ -33,7 +33,10 @@ class Notice(NamedTuple):
     epoch: int
     first: int
     last: int
-    time: int
+    opened: int
+    closed: int
+    before: int
+    after: int
 
 
 class Row(NamedTuple):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hftlab.events import EventBatch, EventType, Flags
 from hftlab.events.records import Rows
-from hftlab.sequence import GapReason, GapState, Ordering, Sequencer
+from hftlab.events.rowbytes import copy_rows, take_rows
+from hftlab.sequence import GapReason, GapState, Ordering, Sequenced, Sequencer
 from tests.sequence.messages import Stream
 from tests.sequence.model import OrderModel
 from tests.sequence.noted import Delivery, Message, Notice, Row
@@ -103,7 +103,7 @@ class Player:
         self.batch = stream.batch((self.symbols, self.sources))
         self.sequencer = Sequencer(ordering, self.symbols, self.sources)
         self.outcome = Outcome()
-        self._original = self.batch.records.copy()
+        self._original = copy_rows(self.batch.records)
 
     def play(self, cuts: Iterable[int] = (), deeds: Mapping[int, Deed] | None = None) -> Outcome:
         """All of the stream in batches that end at the rows ``cuts``, and the end."""
@@ -115,7 +115,7 @@ class Player:
             if deed == "advance":
                 self.note(self.sequencer.advance(argument))
             elif deed == "give up":
-                self.note(self.sequencer.give_up(argument))
+                self.give_up(argument)
             self.offer(self.batch[begin:end])
         self.note(self.sequencer.finish())
         return self.read()
@@ -130,10 +130,15 @@ class Player:
             if taken == len(batch):
                 return
             assert 0 <= taken < len(batch)
-            self.note(self.sequencer.give_up(int(batch.records["source"][taken])))
+            self.give_up(int(batch.records["source"][taken]))
             batch = batch[taken:]
 
-    def note(self, result: Any) -> None:
+    def give_up(self, source: int) -> None:
+        """Decide that a source's missing numbers are lost; it takes effect with the next work, which is this."""
+        self.sequencer.gaps.give_up(self.sources[source])
+        self.note(self.sequencer.advance(0))
+
+    def note(self, result: Sequenced) -> None:
         """Write down what a call delivered and told."""
         before = len(self.outcome.deliveries)
         records: Rows = result.batch.records
@@ -141,20 +146,21 @@ class Player:
         marked = (records["flags"] & Flags.AFTER_GAP) != 0
         columns = (records["log_sequence"], np.asarray(result.released_ns), records["sequence"], marked)
         self.outcome.deliveries += map(Delivery, *(column.tolist() for column in columns))
+        fields = ("source", "epoch", "first", "last", "opened_ns", "closed_ns", "before", "after")
         for notice in result.notices:
             self.outcome.notices.append(
                 Notice(
                     before + int(notice["position"]),
-                    GapState(int(notice["kind"])).name.lower(),
+                    GapState(int(notice["state"])).name.lower(),
                     GapReason(int(notice["reason"])).name.lower(),
-                    *(int(notice[name]) for name in ("source", "epoch", "first", "last", "time")),
+                    *(int(notice[name]) for name in fields),
                 )
             )
         self._check_bytes(records, marked)
 
     def _check_bytes(self, records: Rows, marked: npt.NDArray[np.bool_]) -> None:
         """A delivered row is the row that came, but for the number and the mark that order gives."""
-        expected = self._original.view("V128")[records["log_sequence"]].view(self._original.dtype)
+        expected = take_rows(self._original, records["log_sequence"])
         unnumbered = np.array([rule == "none" for rule in self.stream.rules])[expected["source"]]
         expected["sequence"] = np.where(unnumbered, records["sequence"], expected["sequence"])
         expected["flags"] |= np.where(marked, int(Flags.AFTER_GAP), 0).astype(np.uint16)

@@ -121,6 +121,6 @@ def test_a_message_in_parts_is_pressed_back_from_the_part_that_completes_it() ->
         pressed = player.sequencer.process(player.batch[cut:])
         player.note(pressed)
         assert pressed.taken < len(player.batch) - cut
-        player.note(player.sequencer.give_up(5))
+        player.give_up(5)
         assert player.sequencer.process(player.batch[cut + pressed.taken :]).taken == 5 - cut - pressed.taken
         assert player.counts()[5]["delivered"] == 3

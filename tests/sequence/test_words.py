@@ -119,7 +119,7 @@ def test_a_gap_is_lost_at_its_deadline_and_what_it_held_back_is_released_as_of_t
     assert outcome.rows == [0, 1, 2]
     assert outcome.deliveries[1].released == START_NS + 110 * MS
     assert outcome.gaps[0].closed == START_NS + 110 * MS
-    assert outcome.notices[1].time == START_NS + 110 * MS
+    assert outcome.notices[1].closed == START_NS + 110 * MS
     assert outcome.notices[1].position == 1
 
 
@@ -182,7 +182,7 @@ def test_giving_up_releases_what_a_strict_source_holds() -> None:
     player = Player(stream, Ordering())
     player.offer(player.batch)
     assert player.outcome.rows == [0]
-    player.note(player.sequencer.give_up(ORDERS))
+    player.give_up(ORDERS)
     assert player.outcome.rows == [0, 1, 2]
     assert {gap.reason for gap in player.read().gaps} == {"decided"}
 
