@@ -22,7 +22,7 @@ _CONFLICTING: dict[EventType, tuple[str, ...]] = {
 }
 """What a conflict changes: the first of these that the row has."""
 
-_HUGE = 1e300
+_HUGE = 1e300  # twice that is no finite number for long: halved instead
 
 
 class Arranged(NamedTuple):
@@ -92,7 +92,7 @@ def contradict(records: Rows, where: Ints) -> None:
             if field == fields[-1]:
                 there[:] = True
             value = values[there]
-            other = np.where(np.abs(value) > _HUGE, value / 2, value * 2)
+            other = value * np.where(np.abs(value) > _HUGE, 0.5, 2.0)
             typed[field][rows[there]] = np.where((value == 0) | np.isnan(value), 1.0, other)
             rows = rows[~there]
 

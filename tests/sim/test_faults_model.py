@@ -257,3 +257,14 @@ def test_the_same_again_is_the_same_and_the_batch_is_not_changed(
     assert batch.records.tobytes() == before
     assert same_bytes(one, two)
     assert one.truth.records.tobytes() == two.truth.records.tobytes()
+
+
+@settings(max_examples=200, deadline=None)
+@given(batch=batches(), seed=seeds, asked=rates())
+def test_nothing_arrives_in_a_later_epoch_of_its_source_than_its_own(
+    batch: EventBatch, seed: int, asked: dict[str, Any]
+) -> None:
+    faulty = sim.faults(batch, seed=seed, **asked)
+    for source in range(1, len(faulty.sources)):
+        epochs = faulty.records["epoch"][faulty.records["source"] == source].astype(np.int64)
+        assert np.all(np.diff(epochs) >= 0)
