@@ -221,6 +221,8 @@ DAMAGED = {
     "negative number": f"{START_NS} {json.dumps(trade(-1))}",
     "number beyond int64": f"{START_NS} {json.dumps(trade(1 << 63))}",
     "time beyond int64": f"{START_NS} {json.dumps(trade(1, E=10**16))}",
+    "time in ms that int64 can't hold as ns": f"{START_NS} {json.dumps(trade(1, E=10**13))}",
+    "snapshot's time beyond int64": f"{START_NS} {json.dumps(snapshot(1, symbol='BTCUSDT', E=10**13))}",
     "level of three": f"{START_NS} {json.dumps(depth(1, 2, 0, a=[['1', '2', '3']]))}",
     "a range that runs backwards": f"{START_NS} {json.dumps(depth(9, 2, None))}",
     "a range that continues itself": f"{START_NS} {json.dumps(depth(9, 9, 9))}",
