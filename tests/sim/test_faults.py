@@ -155,10 +155,11 @@ def test_disorder_displaces_messages_by_so_many_at_most() -> None:
     settled = [number for number in arrived if number not in moved]
     assert settled == sorted(settled)
     passed = Counter()  # type: Counter[int]
-    for fault in faulty.truth.to_frame().itertuples():
-        before = [n for n in arrived[: int(fault.position)] if n not in moved and n > fault.first]
+    frame = faulty.truth.to_frame()
+    for position, first, detail in zip(frame["position"], frame["first"], frame["detail"], strict=True):
+        before = [number for number in arrived[:position] if number not in moved and number > first]
         passed[len(before)] += 1
-        assert f"after {len(before)} later message" in str(fault.detail)
+        assert detail.startswith(f"arrives after {len(before)} later message")
     assert set(passed) == {1, 2, 3, 4}
     assert sum(passed.values()) == faulty.truth.counts["disorder"] > 30
 
