@@ -1,39 +1,11 @@
-// The price chart: float32 points from the kernel, drawn when the browser is ready to draw. Between two updates (ten a
-// second) the axes and the cursor glide, so that the picture moves at the screen's own rate. Joined with player.js.
+// The price chart: float32 points from the kernel. Between two updates (ten a second) the axes and the cursor glide, so
+// that the picture moves at the screen's own rate. Joined behind canvas.js, in front of player.js.
 
 const GLIDE_MS = 110;
-const NICE = [1, 2, 5];
-const SECONDS = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
-  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
-function niceStep(span, most) {
-  const raw = span / Math.max(most, 1);
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const factor = NICE.find((value) => value * power >= raw) ?? 10;
-  return factor * power;
-}
-
-function secondStep(span, most) {
-  return SECONDS.find((value) => value * most >= span) ?? 86400 * Math.ceil(span / most / 86400);
-}
-
-// Milliseconds since 1970 as a time of day in UTC, with as many decimals as steps of `step` seconds need.
-function timeOfDay(ms, step = 0.001) {
-  const digits = step >= 1 ? 0 : Math.min(Math.ceil(-Math.log10(step) - 1e-9), 6);
-  const whole = Math.floor(ms / 1000 + 1e-7);
-  const clock = new Date(whole * 1000).toISOString().slice(11, 19);
-  return digits ? clock + (Math.max(ms / 1000 - whole, 0)).toFixed(digits).slice(1) : clock;
-}
-
-function priceText(value, step) {
-  const digits = Math.min(Math.max(Math.ceil(-Math.log10(step) - 1e-9), 0), 8);
-  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-}
-
-class PriceChart {
+class PriceChart extends Drawing {
   constructor(canvas, onSeek) {
-    this.canvas = canvas;
-    this.pen = canvas.getContext("2d");
+    super(canvas);
     this.onSeek = onSeek;
     this.window = "run";
     this.path = { times: [], prices: [], baseMs: 0, basePrice: 0, last: "" };
@@ -43,25 +15,10 @@ class PriceChart {
     this.target = null;
     this.since = 0;
     this.hover = null;
-    this.frame = 0;
     this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.aborter = new AbortController();
-    const listen = { signal: this.aborter.signal };
-    canvas.addEventListener("pointermove", (event) => this.point(event), listen);
-    canvas.addEventListener("pointerleave", () => { this.hover = null; this.redraw(); }, listen);
-    canvas.addEventListener("click", (event) => this.click(event), listen);
-    this.resizes = new ResizeObserver(() => this.redraw());
-    this.resizes.observe(canvas);
-    // JupyterLab writes the theme's name on the body.
-    this.themes = new MutationObserver(() => this.redraw());
-    this.themes.observe(document.body, { attributes: true });
-  }
-
-  close() {
-    this.aborter.abort();
-    this.resizes.disconnect();
-    this.themes.disconnect();
-    cancelAnimationFrame(this.frame);
+    this.on("pointermove", (event) => this.point(event));
+    this.on("pointerleave", () => { this.hover = null; this.redraw(); });
+    this.on("click", (event) => this.click(event));
   }
 
   setPath(path) {
@@ -127,12 +84,7 @@ class PriceChart {
     this.redraw();
   }
 
-  redraw() {
-    if (!this.frame) this.frame = requestAnimationFrame(() => this.step());
-  }
-
   step() {
-    this.frame = 0;
     const done = Math.min((performance.now() - this.since) / GLIDE_MS, 1);
     if (this.target) {
       this.shown = {};
@@ -147,23 +99,12 @@ class PriceChart {
   }
 
   draw() {
-    const { canvas, pen } = this;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    if (!width || !height) return;
-    const ratio = window.devicePixelRatio || 1;
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-    }
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    const style = getComputedStyle(canvas);
-    const colour = (name) => style.getPropertyValue(`--hl-${name}`).trim();
-    pen.font = `11px ${style.fontFamily}`;
+    const { pen } = this;
+    const sheet = this.clear();
+    if (!sheet) return;
+    const { width, height, colour } = sheet;
     if (!this.shown) {
-      pen.fillStyle = colour("muted");
-      pen.textAlign = "center";
-      pen.fillText("nothing with a price has been delivered yet", width / 2, height / 2);
+      this.say("nothing with a price has been delivered yet", sheet);
       this.box = null;
       return;
     }
@@ -197,17 +138,7 @@ class PriceChart {
       pen.fillText(priceText(tick * step, step), box.left - 6, at);
     }
     pen.stroke();
-    pen.textAlign = "center";
-    pen.textBaseline = "alphabetic";
-    const apart = secondStep(x1 - x0, Math.max(Math.floor((box.right - box.left) / 96), 1));
-    const base = path.baseMs / 1000;
-    for (let tick = Math.ceil((base + x0) / apart); tick * apart <= base + x1; tick += 1) {
-      const at = x(tick * apart - base);
-      const text = timeOfDay(tick * apart * 1000, apart);
-      const half = pen.measureText(text).width / 2;
-      pen.fillRect(Math.round(at), box.bottom, 1, 3);
-      if (at - half > 0 && at + half < this.canvas.clientWidth) pen.fillText(text, at, box.bottom + 15);
-    }
+    this.drawTimes(box, x, path.baseMs / 1000, x0, x1, colour);
   }
 
   drawPath(box, x, y, colour) {
@@ -301,23 +232,6 @@ class PriceChart {
   // A price needs one digit more than the steps of its axis.
   finer(step) {
     return Math.max(Math.min(step / 10, 0.1), 1e-8);
-  }
-
-  // A label beside a point, on the side where there is room.
-  tag(text, at, level, box, fill, ink) {
-    const { pen, canvas } = this;
-    const wide = pen.measureText(text).width + 10;
-    const left = at + 8 + wide < canvas.clientWidth ? at + 8 : at - 8 - wide;
-    const top = Math.min(Math.max(level - 9, 0), box.bottom - 18);
-    pen.fillStyle = fill;
-    pen.beginPath();
-    pen.roundRect(left, top, wide, 18, 3);
-    pen.fill();
-    pen.fillStyle = ink;
-    pen.textAlign = "left";
-    pen.textBaseline = "middle";
-    pen.fillText(text, left + 5, top + 9.5);
-    pen.textBaseline = "alphabetic";
   }
 
   point(event) {

@@ -62,6 +62,10 @@ class Playing:
             case _:
                 self.remote.submit(command)
 
+    def abandon(self) -> None:
+        """End what is being done; the replay stays as it is. Idempotent."""
+        self.remote.abandon()
+
     def look(self, now: float) -> tuple[dict[str, Any], float | None]:
         """What is new to show, and the seconds until the next look.
 
