@@ -4,79 +4,27 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import comm
 import ipywidgets.widgets.widget as registry
 import plotly.graph_objects as go
 import pytest
-from comm.base_comm import BaseComm
 
 import hftlab as hl
 from hftlab.errors import NotStarted, ValidationError
 from hftlab.replay import State
-from hftlab.widgets import player as player_module
+from hftlab.widgets import live as live_module
 from hftlab.widgets.cells import CellMakes
-from hftlab.widgets.refresh import RefreshLoop, shared_loop
+from tests.widgets.comms import FakeComm, channel_of
 from tests.widgets.recorded import replay_of, trades, until
-
-
-class FakeComm(BaseComm):
-    """Keeps what the kernel sends, and sends what a view would: on whatever thread it is called."""
-
-    opened: list[FakeComm]
-
-    def __init__(self, **options: Any) -> None:
-        self.sent: list[tuple[str, Any, list[Any]]] = []
-        super().__init__(**options)
-        self.opened.append(self)
-
-    def publish_msg(
-        self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **keys: Any
-    ) -> None:
-        self.sent.append((msg_type, data, list(buffers or [])))
-
-    def say(self, do: str, value: Any = None) -> None:
-        """A custom message of a view."""
-        content = {"method": "custom", "content": {"do": do, "value": value}}
-        self.handle_msg({"content": {"data": content}, "buffers": []})
-
-    @property
-    def updates(self) -> list[dict[str, Any]]:
-        return [data["state"] for kind, data, _ in self.sent if kind == "comm_msg" and data["method"] == "update"]
-
-
-@pytest.fixture
-async def comms(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[FakeComm]]:
-    """All comms that are opened; at the end no test may have left one, nor a task, nor a view in the loop."""
-    opened: list[FakeComm] = []
-    monkeypatch.setattr(FakeComm, "opened", opened, raising=False)
-    monkeypatch.setattr(comm, "create_comm", lambda **options: FakeComm(**options))
-    yield opened
-    for made in list(registry._instances.values()):
-        made.close()
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-    assert shared_loop().idle
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refresh as fast as the loop goes, so that no test waits for a tenth of a second."""
-    loop = RefreshLoop(most_hz=10_000.0, most_share=1.0)
-    monkeypatch.setattr(player_module, "shared_loop", lambda: loop)
-
-
-def of(player: hl.widgets.ReplayPlayer, comms: list[FakeComm]) -> FakeComm:
-    return next(made for made in comms if made.comm_id == player.model_id)
 
 
 async def test_a_player_opens_with_everything_that_its_view_needs(comms: list[FakeComm]) -> None:
     replay, _ = replay_of(trades(100))
     await replay.step(5)
     player = hl.widgets.ReplayPlayer(replay)
-    kind, data, buffers = of(player, comms).sent[0]
+    kind, data, buffers = channel_of(player, comms).sent[0]
     assert kind == "comm_open"
     state = data["state"]
     assert state["status"]["label"] == "Paused"
@@ -84,12 +32,12 @@ async def test_a_player_opens_with_everything_that_its_view_needs(comms: list[Fa
     assert ["path", "points"] in data["buffer_paths"]
     assert len(buffers[data["buffer_paths"].index(["path", "points"])]) == 5 * 2 * 4
     assert "hftlab-replay-player" in state["_dom_classes"]
-    assert "export default { render }" in state["_esm"]
+    assert "export default { render" in state["_esm"]
 
 
 async def test_the_view_needs_nothing_from_the_network(comms: list[FakeComm]) -> None:
     player = hl.widgets.ReplayPlayer(replay_of(trades(1))[0])
-    state = of(player, comms).sent[0][1]["state"]
+    state = channel_of(player, comms).sent[0][1]["state"]
     code = state["_esm"].replace("http://www.w3.org/2000/svg", "")  # a name, not an address
     for text in (code, state["_css"]):
         assert "http:" not in text
@@ -102,7 +50,7 @@ async def test_the_view_needs_nothing_from_the_network(comms: list[FakeComm]) ->
 async def test_what_changes_while_a_view_looks_is_sent_in_one_message(comms: list[FakeComm]) -> None:
     replay, _ = replay_of(trades(100))
     player = hl.widgets.ReplayPlayer(replay)
-    channel = of(player, comms)
+    channel = channel_of(player, comms)
     channel.say("heard", "view")
     await until(lambda: player._refreshes.statistics().refreshes)
     before = len(channel.updates)
@@ -118,7 +66,7 @@ async def test_what_changes_while_a_view_looks_is_sent_in_one_message(comms: lis
 async def test_without_a_view_nothing_is_sent(comms: list[FakeComm], quick: None) -> None:
     replay, _ = replay_of(trades(100))
     player = hl.widgets.ReplayPlayer(replay)
-    channel = of(player, comms)
+    channel = channel_of(player, comms)
     channel.say("heard", "view")
     await until(lambda: len(player._playing.audience) == 1)
     channel.say("left", "view")
@@ -134,7 +82,9 @@ async def test_a_displayed_player_is_refreshed_before_its_view_has_spoken(comms:
     player = hl.widgets.ReplayPlayer(replay)
     player._repr_mimebundle_()
     await replay.run(progress=False)
-    await until(lambda: any(update.get("status", {}).get("label") == "Done" for update in of(player, comms).updates))
+    await until(
+        lambda: any(update.get("status", {}).get("label") == "Done" for update in channel_of(player, comms).updates)
+    )
     await until(lambda: player._refreshes.idle)  # a replay that is done has nothing more to show
 
 
@@ -145,7 +95,7 @@ async def test_commands_from_another_thread_are_carried_out_on_the_kernels_loop(
     threads: list[int] = []
     bus.subscribe(lambda price: threads.append(threading.get_ident()), "market.*", name="where")
     player = hl.widgets.ReplayPlayer(replay)
-    channel = of(player, comms)
+    channel = channel_of(player, comms)
 
     def sub_shell() -> None:
         async def main() -> None:  # a sub-shell has a loop of its own
@@ -166,7 +116,7 @@ async def test_commands_from_another_thread_are_carried_out_on_the_kernels_loop(
 async def test_hostile_messages_are_shown_and_harm_nothing(comms: list[FakeComm], quick: None, content: Any) -> None:
     replay, _ = replay_of(trades(10))
     player = hl.widgets.ReplayPlayer(replay)
-    channel = of(player, comms)
+    channel = channel_of(player, comms)
     channel.say("heard", "view")
     channel.handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
     await until(lambda: player.fault)
@@ -179,7 +129,7 @@ async def test_closing_leaves_no_comm_no_observer_no_task_and_the_replay_as_it_i
     replay, _ = replay_of(trades(100), speed=0.001)
     instances, tasks = set(registry._instances), asyncio.all_tasks()
     player = hl.widgets.ReplayPlayer(replay)
-    of(player, comms).say("play")
+    channel_of(player, comms).say("play")
     await until(lambda: replay.state is State.RUNNING)
     player._repr_mimebundle_()
     player.close()
@@ -208,7 +158,7 @@ async def test_a_closed_player_is_collected(comms: list[FakeComm]) -> None:
 async def test_messages_that_were_on_their_way_to_a_closed_player_do_nothing(comms: list[FakeComm]) -> None:
     replay, _ = replay_of(trades(10))
     player = hl.widgets.ReplayPlayer(replay)
-    of(player, comms).say("step", 1)
+    channel_of(player, comms).say("step", 1)
     player.close()
     await asyncio.sleep(0.01)
     assert replay.delivered == 0
@@ -218,8 +168,8 @@ async def test_running_its_cell_again_closes_the_player_before(
     comms: list[FakeComm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executions = iter([("cell", "1"), ("cell", "1"), ("cell", "2")])
-    monkeypatch.setattr(player_module, "MADE", CellMakes())
-    monkeypatch.setattr(player_module, "current_execution", lambda: next(executions))
+    monkeypatch.setattr(live_module, "MADE", CellMakes())
+    monkeypatch.setattr(live_module, "current_execution", lambda: next(executions))
     replay, _ = replay_of(trades(10))
     first, second = hl.widgets.ReplayPlayer(replay), hl.widgets.ReplayPlayer(replay)
     assert (first._closed, second._closed) == (False, False)
@@ -233,11 +183,11 @@ async def test_two_players_of_one_replay_show_the_same(comms: list[FakeComm], qu
     replay, _ = replay_of(trades(10))
     players = [hl.widgets.ReplayPlayer(replay) for _ in range(2)]
     for player in players:
-        of(player, comms).say("heard", "view")
-    of(players[0], comms).say("step", 4)
+        channel_of(player, comms).say("heard", "view")
+    channel_of(players[0], comms).say("step", 4)
     await until(lambda: all(player.status["counts"] == [["delivered", "4", ""]] for player in players))
     players[0].close()
-    of(players[1], comms).say("step", 1)
+    channel_of(players[1], comms).say("step", 1)
     await until(lambda: players[1].status["counts"] == [["delivered", "5", ""]])
 
 
@@ -245,7 +195,7 @@ async def test_an_error_of_the_player_itself_is_shown(comms: list[FakeComm], qui
     replay, _ = replay_of(trades(10))
     player = hl.widgets.ReplayPlayer(replay)
     player._playing.look = lambda now: 1 / 0  # type: ignore[method-assign,assignment,return-value]
-    of(player, comms).say("heard", "view")
+    channel_of(player, comms).say("heard", "view")
     await until(lambda: player.fault)
     assert player.fault["name"] == "ZeroDivisionError"
     assert "test_player" in player.fault["traceback"]
@@ -293,10 +243,17 @@ def test_without_a_running_loop_a_player_says_what_to_do() -> None:
         hl.widgets.ReplayPlayer(replay_of(trades(1))[0])
 
 
-def test_what_the_view_is_made_of_lies_beside_the_package() -> None:
-    folder = Path(player_module.__file__).parent
+def test_what_the_views_are_made_of_lies_beside_the_package() -> None:
+    folder = Path(live_module.__file__).parent
     assert {path.name for path in folder.glob("*.js")} | {path.name for path in folder.glob("*.css")} == {
+        "canvas.js",
         "chart.js",
-        "player.js",
+        "inspector.css",
+        "inspector.js",
+        "marks.js",
+        "page.css",
+        "page.js",
         "player.css",
+        "player.js",
+        "timeline.js",
     }
