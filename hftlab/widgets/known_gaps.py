@@ -47,7 +47,9 @@ class KnownGaps:
         return len(self.records)
 
     def take(self, table: GapTable) -> bool:
-        """Read the table if it changed since the last time. Returns whether its version did; 0.1 µs a gap then."""
+        """Read the table if it changed since the last time. Returns whether its version did.
+
+        About 0.1 µs a gap then, and 0.3 µs where its gaps changed."""
         version = table.version
         if table is self._table and version == self._version:
             return False
@@ -56,15 +58,17 @@ class KnownGaps:
         ids = table.sources.translation(self.sources)
         if ids is not None:
             now["source"] = ids[now["source"]]
-        before, old = self.records[~self.earlier], self.records[self.earlier]
+        count = len(self.records) - int(self.earlier.sum())
+        before, old = self.records[:count], self.records[count:]
+        # Most versions are messages that came, and change no gap.
+        if len(now) == count and np.array_equal(now.view(np.uint8), before.view(np.uint8)):
+            return True
         if self._keeps and not goes_on(before, now):
             old = np.concatenate([old, before])
         old = old[~found_again(old, now)] if len(old) else old
-        records = np.concatenate([now, old]) if len(old) else now
-        earlier = np.arange(len(records)) >= len(now)
-        if not np.array_equal(earlier, self.earlier) or records.tobytes() != self.records.tobytes():
-            self.records, self.earlier = records, earlier
-            self.generation += 1
+        self.records = np.concatenate([now, old]) if len(old) else now
+        self.earlier = np.arange(len(self.records)) >= len(now)
+        self.generation += 1
         return True
 
     def gap(self, index: int) -> Gap:
