@@ -39,7 +39,6 @@ class Waiting(NamedTuple):
 
     message: Message
     since: int
-    after_gap: bool
 
 
 @dataclass(eq=False)
@@ -60,7 +59,8 @@ class SourceState:
     lost: list[Piece] = field(default_factory=list)
     queue: deque[Waiting] = field(default_factory=deque)
     numbered: int = 0
-    latest: int = 0
+    highest: int = -1
+    before: int = 0
     after_gap: bool = False
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -159,6 +159,7 @@ class OrderModel:
         if message.epoch > source.epoch:
             self._lose_all(source, "reset")
             source.epoch, source.base, source.n, source.top, source.ended = message.epoch, first, first, first - 1, None
+            source.highest, source.before = -1, 0
             source.remembered.clear()
             source.lost.clear()
         elif message.epoch < source.epoch:
@@ -187,9 +188,8 @@ class OrderModel:
         if message.sequence >= source.n:
             source.n = message.sequence + 1
             source.top = max(source.top, message.sequence)
-            self._remember(source, message)
+            self._note_number(source, message)
             self._deliver(source, message)
-            self._note_end(source, message)
         elif (seen := self._seen(source, message)) is not None:
             self._discard(source, message, seen)
         else:
@@ -212,9 +212,8 @@ class OrderModel:
             self._fill(source, first, last)
             source.n = last + 1
             source.top = max(source.top, last)
-            self._remember(source, message)
+            self._note_number(source, message)
             self._deliver(source, message)
-            self._note_end(source, message)
             self._follow(source)
         else:
             return self._ahead(source, message, first, last)
@@ -246,11 +245,10 @@ class OrderModel:
             self._open(source, message, source.top + 1, first - 1)
         self._fill(source, first, last)
         source.top = max(source.top, last)
-        self._remember(source, message)
+        self._note_number(source, message)
         insort(source.window, Held(first, last, message), key=lambda held: held.first)
         self._in_flight.update(dict.fromkeys(self._ids(message), source.number))
-        self._note_taken(source, message)
-        self._note_end(source, message)
+        self._note_read(source, message)
         return True
 
     def _follow(self, source: SourceState) -> None:
@@ -265,19 +263,21 @@ class OrderModel:
     # -- what becomes of it -----------------------------------------------------------------------------------------
 
     def _deliver(self, source: SourceState, message: Message) -> None:
-        self._note_taken(source, message)
-        self._release(source, message)
-
-    def _note_taken(self, source: SourceState, message: Message) -> None:
-        # Decided: what is late is not "accepted" here: a gap's ``before`` names a row that was delivered or held.
         self._note_read(source, message)
-        source.latest = self._ids(message)[-1]
+        self._release(source, message)
 
     def _note_read(self, source: SourceState, message: Message) -> None:
         # Decided: a message counts as read once its own fate is decided. What it releases on its way (by a reset, or a
         # full window) and that names it as the cause still waits for it.
         source.counts["received"] += 1
         self.read = max(self.read, message.rows[-1])
+
+    def _note_number(self, source: SourceState, message: Message) -> None:
+        # Decided: a gap's ``before`` is the last row of the highest number that was delivered or held in the epoch.
+        self._remember(source, message)
+        if message.sequence > source.highest:
+            source.highest, source.before = message.sequence, self._ids(message)[-1]
+        self._note_end(source, message)
 
     def _note_end(self, source: SourceState, message: Message) -> None:
         if message.end:
@@ -314,7 +314,7 @@ class OrderModel:
     # -- gaps -------------------------------------------------------------------------------------------------------
 
     def _open(self, source: SourceState, message: Message, first: int, last: int) -> None:
-        gap = Gap(source.number, source.epoch, self.time, source.latest, self._ids(message)[0])
+        gap = Gap(source.number, source.epoch, self.time, source.before, self._ids(message)[-1])
         piece = Piece(gap, first, last)
         gap.pieces.append(piece)
         source.open.append(piece)
@@ -365,8 +365,7 @@ class OrderModel:
 
     def _release(self, source: SourceState, message: Message) -> None:
         """The source's order is done with a message. It joins the source's queue, which is empty if nobody waits."""
-        source.queue.append(Waiting(message, self.time, source.after_gap))
-        source.after_gap = False
+        source.queue.append(Waiting(message, self.time))
         self._in_flight.update(dict.fromkeys(self._ids(message), source.number))
         if len(source.queue) == 1:  # else somebody before it waits, who is looked at again when all else is done
             self._drain(source)
@@ -380,26 +379,19 @@ class OrderModel:
             self.orphans += verdict == "orphan"
             if verdict == "orphan" and self.lost_cause == "set aside":
                 self._put_aside(source, waiting.message, "orphaned", taken=True)
-                self._pass_mark_on(source, waiting)
                 continue
             for name in self._ids(waiting.message):
                 self._in_flight.pop(name, None)
             source.counts["delivered"] += 1
             sequence = waiting.message.sequence
             for part, row in enumerate(waiting.message.rows):
-                self.deliveries.append(Delivery(row, self.time, sequence, waiting.after_gap and part == 0))
+                self.deliveries.append(Delivery(row, self.time, sequence, source.after_gap and part == 0))
+            source.after_gap = False
         if source.queue:
             self._blocked.add(source.number)
         else:
             self._blocked.discard(source.number)
         return moved
-
-    def _pass_mark_on(self, source: SourceState, waiting: Waiting) -> None:
-        # Decided: the mark stands where the gap is in the source's own order, whatever causes made wait meanwhile.
-        if waiting.after_gap and source.queue:
-            source.queue[0] = source.queue[0]._replace(after_gap=True)
-        elif waiting.after_gap:
-            source.after_gap = True
 
     def _verdict(self, source: SourceState, waiting: Waiting) -> str:
         cause = waiting.message.cause
@@ -421,16 +413,21 @@ class OrderModel:
         return self.session > 0 and message.cause >> LOG_BITS == self.session and message.cause & ROW_BITS > self.read
 
     def _leads_back(self, source: SourceState, cause: int) -> bool:
-        # Decided: a cause in the window of its own source makes a cycle as well: it would be released behind.
-        where: int | None = self._in_flight[cause]
+        # A window goes on whatever waits in the queues, so a cause in a window ends the chain, even in one's own.
         passed: set[int] = set()
-        while where is not None and where not in passed:
+        while cause in self._in_flight and not self._is_held(cause):
+            where = self._in_flight[cause]
             if where == source.number:
                 return True
+            if where in passed:
+                return False
             passed.add(where)
-            queue = self.sources[where].queue
-            where = self._in_flight.get(queue[0].message.cause) if queue else None
+            cause = self.sources[where].queue[0].message.cause
         return False
+
+    def _is_held(self, cause: int) -> bool:
+        window = self.sources[self._in_flight[cause]].window
+        return any(cause in self._ids(held.message) for held in window)
 
     def _look_again(self) -> None:
         moved = True

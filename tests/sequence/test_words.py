@@ -78,7 +78,7 @@ def test_another_content_under_the_same_number_is_a_conflict() -> None:
 
 
 def test_a_copy_of_what_is_no_longer_remembered_is_presumed_a_duplicate() -> None:
-    outcome = play(*map(trade, range(5)), trade(0, content=9), remembered=3)
+    outcome = play(*map(trade, range(6)), trade(0, content=9), remembered=4)
     assert outcome.counts[TRADES]["duplicate"] == 1
 
 
