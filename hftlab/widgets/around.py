@@ -17,8 +17,9 @@ MESSAGES = 10
 class Around:
     """Reads what lies around one gap at a time; of several wanted meanwhile, the latest. All on the loop's thread.
 
-    ``shown`` is what a view shows of it: ``{}``, or ``state`` (loading, ready, failed), and ``around_rows`` or the
-    ``fault``. ``generation`` changes whenever it does, and ``changed`` is called.
+    ``shown`` is what a view shows of it: ``{}``, or ``state`` (loading, ready, failed), and the gap's ``first`` and
+    ``last`` number with ``around_rows``, or the ``fault``. ``generation`` changes whenever it does, and ``changed`` is
+    called.
     """
 
     def __init__(self, replay: Replay, changed: Callable[[], None]) -> None:
@@ -59,7 +60,8 @@ class Around:
                 read = gap
                 try:
                     before, after = await self._replay.around(gap, messages=MESSAGES)
-                    found = {"state": "ready", **around_rows(before, after)}
+                    numbers = {"first": str(gap.first), "last": str(gap.last)}  # text: a page's numbers end at 2**53
+                    found = {"state": "ready", **numbers, **around_rows(before, after)}
                 except Exception as error:
                     found = {"state": "failed", "fault": fault(error)}
                 if gap == self._wanted:

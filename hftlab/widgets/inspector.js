@@ -122,9 +122,12 @@ function showPage(parts, page, chosen) {
       sign.dataset.sign = state;
       sign.firstChild.setAttribute("d", ICONS[state]);
     }
-    put(cells[4].lastChild, [reason ? `${state}, ${reason}` : state, earlier && "earlier run"].filter(Boolean).join(" · "));
+    const full = reason ? `${state}, ${reason}` : state;
+    put(cells[4].lastChild, earlier ? `${state} · earlier` : full);
     put(cells[5], duration);
-    for (const at of [1, 2, 4]) if (cells[at].title !== cells[at].textContent) cells[at].title = cells[at].textContent;
+    for (const [at, text] of [[1, source], [2, numbers], [4, earlier ? `${full} (found by an earlier run)` : full]]) {
+      if (cells[at].title !== text) cells[at].title = text; // what may be cut off for want of room
+    }
   });
   showChosen(parts, chosen);
 }
@@ -172,9 +175,12 @@ function showAround(parts, around) {
   put(parts.cut, told[around.state] ?? (around.cut ?? []).filter(Boolean).join("; "));
   parts.cut.dataset.kind = around.state === "failed" ? "bad" : "";
   if (parts.around.hidden) return;
+  const [first, last] = [BigInt(around.first), BigInt(around.last)];
   const lines = around.rows.map((row) => {
     const line = make("tr");
     fillEvent(line, row, 1);
+    // What was missing and came late stands where it arrived.
+    line.dataset.late = String(Boolean(row[0]) && BigInt(row[0]) >= first && BigInt(row[0]) <= last);
     return line;
   });
   lines.splice(around.split, 0, parts.missing);
@@ -274,6 +280,7 @@ function startInspector(parts, ask, signal) {
       parts.time.hidden = !status.clock;
       parts.state.hidden = !status.label;
       put(parts.earlier, status.earlier);
+      parts.counts.dataset.run = status.earlier ? "this" : "";
       chart.setPosition(status.position_ns);
     },
     filters: (filters) => showFilters(parts, filters),
