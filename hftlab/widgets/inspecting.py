@@ -118,11 +118,10 @@ class Inspecting:
         at = None if key is None else self.known.find(key)
         if at is None or self._zoom is None:
             return
-        begin_ns, end_ns = self._zoom
-        opened_ns = int(self.known.records["opened_ns"][at])
-        if not begin_ns <= opened_ns <= end_ns:
+        gap, (begin_ns, end_ns) = self.known.gap(at), self._zoom
+        if gap.opened_ns > end_ns or 0 < gap.closed_ns < begin_ns:
             half_ns = (end_ns - begin_ns) // 2
-            self._zoom = opened_ns - half_ns, opened_ns + half_ns
+            self._zoom = gap.opened_ns - half_ns, gap.opened_ns + half_ns
 
     def _move(self, by: int) -> None:
         listed = self._list()
