@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hftlab.bus import EventBus
 from hftlab.errors import ServerUnreachable, ValidationError
 from hftlab.replay import State
 from hftlab.sequence import GAP, GapState
@@ -334,10 +333,3 @@ async def test_a_table_or_what_has_one_is_inspected_without_jumps(wrap: Any) -> 
 async def test_anything_else_is_refused(source: Any) -> None:
     with pytest.raises(ValidationError, match="Replay, a Lab, or a GapTable"):
         Inspecting(source, lambda: None)
-
-
-async def test_a_bus_is_of_no_use_before_it_has_gaps() -> None:
-    if hasattr(EventBus, "gaps"):
-        pytest.skip("a bus has gaps: its own tests are of that")
-    with pytest.raises(ValidationError):
-        Inspecting(EventBus(), lambda: None)
