@@ -90,7 +90,7 @@ class OrderModel:
         self.cycles = self.orphans = 0
         self.clock = 0
         self.time = 0  # of what happens now: the clock, or the moment at which a deadline passed
-        self.read = -1  # the highest log sequence whose message's fate was decided
+        self.read = -1  # the highest log sequence so far
         self.finishing = False
         self._due: dict[Gap, None] = {}  # gaps of best-effort sources with open pieces, in order of opening
         self._in_flight: dict[int, int] = {}  # the source in whose window or queue an event id is
@@ -101,7 +101,12 @@ class OrderModel:
     def accept(self, message: Message) -> bool:
         """Take a message; False where a strict source's window is full, and it has to be offered again."""
         self.advance(message.received)
+        # Decided: a message is read once it is looked at, unless it is pressed back. So what it releases on its way (by
+        # a reset, or a full window), which stands before it in its own source, doesn't wait for it.
+        before, self.read = self.read, max(self.read, message.rows[-1])
         accepted = self._classify(message)
+        if not accepted:
+            self.read = before
         self._look_again()
         return accepted
 
@@ -248,7 +253,7 @@ class OrderModel:
         self._note_number(source, message)
         insort(source.window, Held(first, last, message), key=lambda held: held.first)
         self._in_flight.update(dict.fromkeys(self._ids(message), source.number))
-        self._note_read(source, message)
+        self._note_received(source)
         return True
 
     def _follow(self, source: SourceState) -> None:
@@ -263,14 +268,11 @@ class OrderModel:
     # -- what becomes of it -----------------------------------------------------------------------------------------
 
     def _deliver(self, source: SourceState, message: Message) -> None:
-        self._note_read(source, message)
+        self._note_received(source)
         self._release(source, message)
 
-    def _note_read(self, source: SourceState, message: Message) -> None:
-        # Decided: a message counts as read once its own fate is decided. What it releases on its way (by a reset, or a
-        # full window) and that names it as the cause still waits for it.
+    def _note_received(self, source: SourceState) -> None:
         source.counts["received"] += 1
-        self.read = max(self.read, message.rows[-1])
 
     def _note_number(self, source: SourceState, message: Message) -> None:
         # Decided: a gap's ``before`` is the last row of the highest number that was delivered or held in the epoch.
@@ -285,7 +287,7 @@ class OrderModel:
 
     def _put_aside(self, source: SourceState, message: Message, reason: str, *, taken: bool = False) -> None:
         if not taken:
-            self._note_read(source, message)
+            self._note_received(source)
         source.counts[reason] += 1
         self.set_aside += [(row, reason) for row in message.rows]
         for name in self._ids(message):
@@ -293,7 +295,7 @@ class OrderModel:
 
     def _discard(self, source: SourceState, message: Message, seen: str) -> None:
         if seen == "duplicate":
-            self._note_read(source, message)
+            self._note_received(source)
             source.counts["duplicate"] += 1
         else:
             self._put_aside(source, message, "conflicting")
@@ -314,7 +316,7 @@ class OrderModel:
     # -- gaps -------------------------------------------------------------------------------------------------------
 
     def _open(self, source: SourceState, message: Message, first: int, last: int) -> None:
-        gap = Gap(source.number, source.epoch, self.time, source.before, self._ids(message)[-1])
+        gap = Gap(source.number, source.epoch, self.time, source.before, self._ids(message)[0])
         piece = Piece(gap, first, last)
         gap.pieces.append(piece)
         source.open.append(piece)
