@@ -131,9 +131,11 @@ class OrderModel:
             (head.since + self.deadline_ns for head in heads if self._is_to_come(head.message)), default=math.inf
         )
 
-    def give_up(self, source: int) -> None:
-        """Somebody decided not to wait for what a source misses."""
-        self._lose_all(self.sources[source], "decided")
+    def give_up(self, only: int | None = None) -> None:
+        """Somebody decided not to wait for what a source misses, or all do."""
+        for number in sorted(self.sources):
+            if only in (None, number):
+                self._lose_all(self.sources[number], "decided")
         self._look_again()
 
     def finish(self) -> None:

@@ -59,9 +59,9 @@ def model_of(stream: Stream, ordering: Ordering) -> OrderModel:
 
 
 def offer(model: OrderModel, message: Message) -> None:
-    """Have the model take a message; what a full window of a strict source waits for is given up."""
+    """Have the model take a message; where a window is full, whatever is missing anywhere is given up."""
     if not model.accept(message):
-        model.give_up(message.source)
+        model.give_up()
         assert model.accept(message)
 
 
@@ -121,7 +121,7 @@ class Player:
         return self.read()
 
     def offer(self, batch: EventBatch) -> None:
-        """Process a batch to its end; what a full window of a strict source waits for is given up."""
+        """Process a batch to its end; where a window is full, whatever is missing anywhere is given up."""
         while len(batch):
             result = self.sequencer.process(batch)
             self.note(result)
@@ -130,12 +130,13 @@ class Player:
             if taken == len(batch):
                 return
             assert 0 <= taken < len(batch)
-            self.give_up(int(batch.records["source"][taken]))
+            # Of all sources: a message whose first parts came before may be the one that is pressed back.
+            self.give_up(None)
             batch = batch[taken:]
 
-    def give_up(self, source: int) -> None:
-        """Decide that a source's missing numbers are lost; it takes effect with the next work, which is this."""
-        self.sequencer.gaps.give_up(self.sources[source])
+    def give_up(self, source: int | None) -> None:
+        """Decide that missing numbers are lost; it takes effect with the next work, which is this."""
+        self.sequencer.gaps.give_up(None if source is None else self.sources[source])
         self.note(self.sequencer.advance(0))
 
     def note(self, result: Sequenced) -> None:
