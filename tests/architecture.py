@@ -17,7 +17,7 @@ FRONT_DOOR = "the front door"
 
 @dataclass(frozen=True)
 class Home:
-    """Where a library from outside may be imported: whole packages, and modules of these names anywhere."""
+    """Where a library may be imported: whole packages, and modules, or folders of modules, of these names anywhere."""
 
     packages: frozenset[str] = frozenset()
     modules: frozenset[str] = frozenset()
@@ -98,7 +98,7 @@ def _check_file(path: Path, source: str, folder: Path, rules: Rules) -> Iterator
         yield Violation(shown, 1, "docstrings", "no module docstring: say in one line what this module is for")
 
     for imported in imports(tree, (rules.root, *parts)):
-        message = _outside(imported, owner, parts[-1], rules)
+        message = _outside(imported, owner, frozenset(parts[1:]), rules)
         if message:
             yield Violation(shown, imported.line, "homes", message)
         message = _inside(imported, owner, folder, rules)
@@ -133,10 +133,10 @@ def _absolute(name: str, package: tuple[str, ...]) -> str:
     return ".".join((*above, *filter(None, [name[level:]])))
 
 
-def _outside(imported: Imported, owner: str, module: str, rules: Rules) -> str | None:
+def _outside(imported: Imported, owner: str, modules: frozenset[str], rules: Rules) -> str | None:
     library = imported.module.partition(".")[0]
     home = rules.homes.get(library)
-    if home is None or owner in home.packages or module in home.modules:
+    if home is None or owner in home.packages or modules & home.modules:
         return None
     return f"{library} may be imported in {home} only: move what needs it there, and call that"
 

@@ -30,6 +30,7 @@ _INF = float("inf")
 _I64 = (1 << 63) - 1
 _U32 = (1 << 32) - 1
 _FLAGS = (1 << 16) - 1
+_HEARTBEAT = Flags.HEARTBEAT.value
 _EMITTED = int(Flags.EMITTED)
 _TICK, _QUOTE, _LEVEL = Kind.TICK, Kind.QUOTE, Kind.LEVEL
 _NO_SIDE = Side.NONE
@@ -54,7 +55,7 @@ def _header(
         and 0 <= received <= _I64
         and 0 <= cause <= _I64
         and -1 <= sequence <= _I64
-        and 1 <= span <= _U32
+        and (1 <= span <= _U32 or (span == 0 and flags & _HEARTBEAT))
         and (sequence < 0 or span <= sequence + 1)
         and 0 <= part <= _U32
         and 0 <= epoch <= _U32

@@ -142,9 +142,11 @@ class Flags(enum.IntFlag):
     EMITTED = 32
     """Returned by a handler in a run; ``log_sequence`` is its emission number there."""
     HEARTBEAT = 64
-    """Carries a sequence number and nothing else."""
+    """Carries a sequence number and nothing else. With a span of 0 it covers none: numbers up to its own were given."""
     END_OF_SESSION = 128
     """The source declares that no number after this one will come."""
+    AFTER_GAP = 256
+    """The first row of its source after numbers that were declared lost; the sequencer sets it."""
 
 
 _HEADER: dict[str, tuple[str, int]] = {

@@ -16,6 +16,7 @@ from hftlab.events.records import (
     ROW_BYTES,
     TEXT_FIELDS,
     EventType,
+    Flags,
     Kind,
     OrderType,
     Priority,
@@ -79,7 +80,12 @@ _HEADER_RULES = (
     _within("received", 0, MAX_TIME_NS, ": ns since 1970 UTC, 0 where it is yet to be stamped"),
     _within("cause", 0, MAX_TIME_NS, ": an event_id, 0 where there is none"),
     _within("sequence", -1, MAX_TIME_NS, ", -1 where the source has no numbers"),
-    _within("span", 1, _U32, ": how many numbers the message covers"),
+    _within("span", 0, _U32, ": how many numbers the message covers"),
+    Rule(
+        "span",
+        "is at least 1, but 0 in a heartbeat that covers no number (Flags.HEARTBEAT)",
+        lambda get: (get("span") != 0) | ((get("flags") & Flags.HEARTBEAT.value) != 0),
+    ),
     Rule(
         "span",
         "covers no number below 0: it is at most sequence + 1",

@@ -42,12 +42,15 @@ _I64 = ir.IntType(64)
 _PAUSES = platform.machine().lower() in {"x86_64", "amd64", "i386", "i686"}
 
 
-def _instruction(emit: Callable[..., Any], returns: Any = types.int64) -> Callable[[Function], Function]:
+def instruction(emit: Callable[..., Any], returns: Any = types.int64) -> Callable[[Function], Function]:
     """Have compiled callers of the decorated function run what ``emit(builder, *operands)`` builds, in line.
 
+    Operands are int64, and so is the result (``returns=None``: there is none).
     Registered as typing and lowering instead of ``@intrinsic``, because an intrinsic can't be called from Python, and
     instead of ``@overload``, which compiles one more function at each use.
     """
+
+    returns = types.none if returns is None else returns
 
     def register(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -124,31 +127,40 @@ def _emit_copy_line(builder: Any, destination: Any, source: Any) -> Any:
     return builder.store(row, builder.inttoptr(destination, line), align=1)
 
 
-@_instruction(_emit_load)
+@instruction(lambda builder, value: value)
+def wrapped(value: int) -> int:
+    """Return the low 64 bits of ``value`` as a signed number: what a compiled integer is anyway, and Python's is not.
+
+    Around whatever may overflow on purpose, as in a hash. (The operands of one product must not overflow before it.)
+    """
+    return ((value + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
+
+
+@instruction(_emit_load)
 def load(address: int) -> int:
     """Return the word at ``address``: for a word that no other thread writes."""
     return ctypes.c_int64.from_address(address).value
 
 
-@_instruction(_emit_load_acquire)
+@instruction(_emit_load_acquire)
 def load_acquire(address: int) -> int:
     """Return the word at ``address``; later reads and writes of this thread stay after it."""
     return ctypes.c_int64.from_address(address).value
 
 
-@_instruction(_emit_store, types.none)
+@instruction(_emit_store, returns=None)
 def store(address: int, value: int) -> None:
     """Write ``value`` to the word at ``address``: for a word that no other thread reads."""
     ctypes.c_int64.from_address(address).value = value
 
 
-@_instruction(_emit_store_release, types.none)
+@instruction(_emit_store_release, returns=None)
 def store_release(address: int, value: int) -> None:
     """Write ``value`` to the word at ``address``; earlier reads and writes of this thread stay before it."""
     ctypes.c_int64.from_address(address).value = value
 
 
-@_instruction(_emit_compare_and_swap)
+@instruction(_emit_compare_and_swap)
 def compare_and_swap(address: int, expected: int, desired: int) -> int:
     """Write ``desired`` if the word is ``expected``, as one step; return what it was (``expected`` means success).
 
@@ -161,7 +173,7 @@ def compare_and_swap(address: int, expected: int, desired: int) -> int:
     return found
 
 
-@_instruction(_emit_fetch_add)
+@instruction(_emit_fetch_add)
 def fetch_add(address: int, amount: int) -> int:
     """Add ``amount`` to the word as one step (wrapping at 2⁶³), and return what it was. Acquires and releases."""
     word = ctypes.c_int64.from_address(address)
@@ -170,7 +182,7 @@ def fetch_add(address: int, amount: int) -> int:
     return found
 
 
-@_instruction(_emit_fence, types.none)
+@instruction(_emit_fence, returns=None)
 def fence() -> None:
     """Keep all reads and writes before it before all after it, for every thread (sequentially consistent).
 
@@ -178,18 +190,18 @@ def fence() -> None:
     """
 
 
-@_instruction(_emit_pause, types.none)
+@instruction(_emit_pause, returns=None)
 def pause() -> None:
     """Tell the core that this is a spin loop: x86's ``pause``, nothing on other machines and in Python."""
 
 
-@_instruction(_emit_copy, types.none)
+@instruction(_emit_copy, returns=None)
 def copy(destination: int, source: int, count: int) -> None:
     """Copy ``count`` bytes (at least 0) between blocks that don't overlap; any alignment."""
     ctypes.memmove(destination, source, count)
 
 
-@_instruction(_emit_copy_line, types.none)
+@instruction(_emit_copy_line, returns=None)
 def copy_line(destination: int, source: int) -> None:
     """Copy 128 bytes: two to eight vector moves in line, where :func:`copy` calls the C library (about 3 ns)."""
     ctypes.memmove(destination, source, LINE_BYTES)

@@ -48,7 +48,7 @@ from hftlab.ring.layout import (
 # numba's cache on disk knows machine code by the content of this file alone (older numbas by its time), but what is
 # inlined from elsewhere is in that code too. So this file names what it was compiled with, and changes when that does:
 # the first 16 digits of the SHA-256 over the source of atomics.py, then of layout.py. A test holds it to the truth.
-COMPILED_IN = "99da9e12f4c3410e"
+COMPILED_IN = "ae4d378f9dd78f67"
 
 
 @njit(cache=True)

@@ -1,0 +1,279 @@
+"""``Sequencer``: rows go in as they arrived and come out in the order of their numbers, with the gaps told in line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hftlab.events.batch import EventBatch
+from hftlab.events.records import DTYPES, RECORD, EventType, Rows
+from hftlab.events.rowbytes import copy_rows
+from hftlab.events.tables import SourceTable, SymbolTable
+from hftlab.sequence import layout as at
+from hftlab.sequence.aside import SetAside
+from hftlab.sequence.gaps import GAP, GapTable
+from hftlab.sequence.kernels.rows import decide, forget, gather, sequence
+from hftlab.sequence.ordering import Ordering
+from hftlab.sequence.statistics import OrderStatistics
+from hftlab.sequence.tables import KEPT_GAPS, Tables
+
+PIECE_ROWS = 4_096
+"""How many rows a kernel takes at once: what it writes beside them stays in the cache."""
+
+NOTICE = np.dtype([("position", "<i8"), *((name, "<i8") for name in GAP.names or ())])
+"""What happened to a gap: the fields of ``GAP`` as of then, and how many rows were delivered before."""
+
+
+_NONE = np.zeros(0, NOTICE)
+_NO_TIMES = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequenced:
+    """What came out. ``taken``: how many input rows were taken (fewer: a strict window is full).
+
+    ``batch`` has the rows to deliver, in order: the input itself where nothing was out of order. ``released_ns``:
+    int64, when each was released; never falling; worked out when asked for. ``notices``: of dtype ``NOTICE``.
+    """
+
+    batch: EventBatch
+    taken: int
+    notices: npt.NDArray[np.void]
+    _started_ns: int
+    _arrivals: npt.NDArray[np.int64]
+    _releases: npt.NDArray[np.int64]
+
+    @property
+    def released_ns(self) -> npt.NDArray[np.int64]:
+        """When each row of ``batch`` was released: int64, never falling."""
+        risen: npt.NDArray[np.int64] = np.maximum(np.maximum.accumulate(self._arrivals), self._started_ns)
+        return np.concatenate([risen, self._releases]) if len(self._releases) else risen
+
+
+class Sequencer:
+    """Proves order: see ``kernels`` for the words, ``Ordering`` for what can be decided, ``rules`` for numbers.
+
+    For rows under ``symbols`` and ``sources`` (others are translated). State for each source is made when it first
+    appears: 4 KiB, most of it to remember content. Batches may be cut anywhere: the output is the same. One thread.
+    """
+
+    def __init__(
+        self, ordering: Ordering | None = None, symbols: SymbolTable | None = None, sources: SourceTable | None = None
+    ) -> None:
+        self.ordering = ordering or Ordering()
+        self.symbols = SymbolTable() if symbols is None else symbols
+        self.sources = SourceTable() if sources is None else sources
+        self._tables = Tables(self.ordering, self.sources)
+        self._version = 0
+        self._forgotten = 0
+        self._wanted: list[int | None] = []
+        self._session_number = 0
+        self._mixed = False
+        self.gaps = GapTable(
+            self.sources,
+            self._read_gaps,
+            lambda: self._tables.state.counts,
+            lambda: self._version,
+            self._wanted.append,
+            SetAside(self.symbols, self.sources),
+            lambda: self._forgotten,
+        )
+
+    # -- working ------------------------------------------------------------------------------------------------------
+
+    def process(
+        self, batch: EventBatch, *, now_ns: int | None = None, moments: npt.NDArray[np.int64] | None = None
+    ) -> Sequenced:
+        """Take a batch's rows in the order of arrival.
+
+        Time is ``now_ns`` for all of them; or ``moments``, int64 that never fall, for each; or else each row's
+        ``received`` (made never to fall). Raises ValidationError for a source whose rule nobody registered.
+        """
+        batch = batch.using(self.symbols, self.sources)
+        if len(batch) <= PIECE_ROWS:
+            return self._process(batch, now_ns, moments)
+        parts = []
+        for begin in range(0, len(batch), PIECE_ROWS):
+            piece = batch[begin : begin + PIECE_ROWS]
+            parts.append(self._process(piece, now_ns, None if moments is None else moments[begin : begin + PIECE_ROWS]))
+            if parts[-1].taken < len(piece):
+                break
+        return _joined(batch, parts)
+
+    def advance(self, now_ns: int) -> Sequenced:
+        """Let time pass: declare lost what is past its deadline, and what ``gaps.give_up`` named."""
+        return self._decide([(at.EXPIRE, -1)], now_ns)
+
+    def finish(self) -> Sequenced:
+        """End the session: what is open is lost, what is held comes out."""
+        return self._decide([(at.FINISH, -1)], 0)
+
+    def skip(self) -> Sequenced:
+        """Begin anew elsewhere: what is open is lost (SKIPPED), held messages come out, any number may come next."""
+        return self._decide([(at.SKIP, -1)], 0)
+
+    @property
+    def wants_work(self) -> bool:
+        """Whether ``gaps.give_up`` was called since the last call."""
+        return bool(self._wanted)
+
+    @property
+    def due_ns(self) -> int | None:
+        """The next moment at which time alone changes something; None without one."""
+        control = self._tables.state.control
+        due = int(min(control[at.NEXT_DUE], control[at.NEXT_CAUSE_DUE]))
+        return None if due == at.FOREVER else due
+
+    def _process(self, batch: EventBatch, now_ns: int | None, moments: npt.NDArray[np.int64] | None) -> Sequenced:
+        if self._wanted:
+            decided = self._decide([], 0)
+            if len(decided.batch) or len(decided.notices):
+                return _joined(batch, [decided, self._process(batch, now_ns, moments)])
+        tables = self._tables
+        self._note_session(batch)
+        self._forget()
+        tables.make_room(len(batch))
+        words = _words(batch.records)
+        control = tables.state.control
+        started_ns = int(control[at.CLOCK])
+        numbers = self._own_numbers(batch.records) if tables.own_rules else None
+        moments = None if moments is None else np.ascontiguousarray(moments, np.int64)
+        taken = sequence(
+            tables.address,
+            words.ctypes.data,
+            len(batch),
+            0 if moments is None else moments.ctypes.data,
+            0 if numbers is None else numbers.ctypes.data,
+            -1 if now_ns is None else now_ns,
+            batch.session_number,
+        )
+        prefix = int(control[at.PREFIX])
+        times = batch.records["received"][:prefix] if moments is None else moments[:prefix]
+        if now_ns is not None:
+            times = np.broadcast_to(np.int64(now_ns), prefix)
+        return self._collect(batch, words, taken, started_ns, times)
+
+    def _decide(self, what: list[tuple[int, int]], now_ns: int) -> Sequenced:
+        empty = EventBatch(np.zeros(0, RECORD), self.symbols, self.sources, session_number=self._session_number)
+        wanted, self._wanted[:] = list(self._wanted), []
+        results = []
+        for order, source in [(at.GIVE_UP, -1 if source is None else source) for source in wanted] + what:
+            self._forget()
+            self._tables.make_room(0)
+            decide(self._tables.address, order, source, now_ns, self._session_number)
+            results.append(self._collect(empty, self._tables.state.store, 0, 0, np.zeros(0, np.int64)))
+        return results[0] if len(results) == 1 else _joined(empty, results)
+
+    def _collect(
+        self, batch: EventBatch, words: at.Table, taken: int, started_ns: int, times: npt.NDArray[np.int64]
+    ) -> Sequenced:
+        state, control = self._tables.state, self._tables.state.control
+        count, prefix = int(control[at.OUT]), int(control[at.PREFIX])
+        if control[at.ASIDE]:
+            self._keep_aside(batch, words, state.aside[: control[at.ASIDE]])
+        notices = state.notices[: control[at.NOTICES]].copy().view(NOTICE).reshape(-1) if control[at.NOTICES] else _NONE
+        if len(notices) or control[at.HELD_ROWS] or count != len(batch):
+            self._version += 1
+        if count == prefix:
+            delivered = batch if count == len(batch) else batch[:count]
+            return Sequenced(delivered, taken, notices, started_ns, times, _NO_TIMES)
+        rows = np.empty((count, at.WORDS), np.int64)
+        event_type = gather(self._tables.address, words.ctypes.data, rows.ctypes.data)
+        records = rows.view(DTYPES[EventType(event_type)] if event_type else RECORD).reshape(-1)
+        session_number = 0 if self._mixed else batch.session_number
+        self._mixed &= bool(control[at.HELD_ROWS])
+        return Sequenced(
+            EventBatch(records, self.symbols, self.sources, session_number=session_number),
+            taken,
+            notices,
+            started_ns,
+            times,
+            state.order[prefix:count, at.O_TIME].copy(),
+        )
+
+    def _keep_aside(self, batch: EventBatch, words: at.Table, aside: at.Table) -> None:
+        places, reasons = aside[:, at.A_ROW], aside[:, at.A_REASON].copy()
+        rows = np.empty((len(aside), at.WORDS), np.int64)
+        held = places < 0
+        rows[held] = self._tables.state.store[~places[held]]
+        rows[~held] = words[places[~held]]
+        self.gaps.set_aside.add(rows.view(RECORD).reshape(-1), reasons, 0 if self._mixed else batch.session_number)
+
+    def _note_session(self, batch: EventBatch) -> None:
+        if batch.session_number != self._session_number:
+            # What is held was recorded elsewhere: better no event id than a wrong one.
+            self._mixed |= bool(self._tables.state.control[at.HELD_ROWS])
+            self._session_number = batch.session_number
+
+    def _own_numbers(self, records: Rows) -> at.Table:
+        numbers = np.empty((len(records), 2), np.int64)
+        numbers[:, 1] = records["sequence"]
+        numbers[:, 0] = numbers[:, 1]
+        for source in np.unique(records["source"]).tolist():
+            where = np.flatnonzero(records["source"] == source)
+            rule = self._tables.own_rules.get(source)
+            if rule is not None:
+                numbers[where, 0], numbers[where, 1] = rule.cover(records.view(RECORD)[where])
+            elif self._tables.state.sources[source, at.SPANS]:
+                numbers[where, 0] -= records["span"][where].astype(np.int64) - 1
+        return numbers
+
+    # -- looked at ----------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> OrderStatistics:
+        """What became of all messages and rows so far."""
+        return OrderStatistics.of(self._tables.state, self._forgotten)
+
+    def _read_gaps(self) -> npt.NDArray[np.void]:
+        gaps = self._tables.used_gaps
+        known = gaps[gaps[:, at.G_SERIAL] >= 0, : at.G_AFTER + 1]
+        known = known[np.lexsort((known[:, at.G_FIRST], known[:, at.G_SERIAL]))]
+        return np.ascontiguousarray(known).view(GAP).reshape(-1)
+
+    def _forget(self) -> None:
+        """Keep the table of gaps within its bounds: half of the closed ones go, the oldest first."""
+        control = self._tables.state.control
+        if control[at.GAPS_USED] - control[at.FREE_GAPS] < KEPT_GAPS:
+            return
+        gaps = self._tables.used_gaps
+        closed = np.flatnonzero((gaps[:, at.G_SERIAL] >= 0) & (gaps[:, at.G_STATE] != at.IS_OPEN))
+        oldest = closed[np.argsort(gaps[closed, at.G_SERIAL], kind="stable")][: len(closed) // 2]
+        forget(self._tables.address, oldest.ctypes.data, len(oldest))
+        self._forgotten += len(oldest)
+
+    def __repr__(self) -> str:
+        return f"Sequencer({self.statistics()}; {self.gaps!r})"
+
+
+def _words(records: Rows) -> at.Table:
+    """Rows as int64, 16 a row, contiguous."""
+    if not records.flags.c_contiguous:
+        records = copy_rows(records)
+    return records.view(np.int64, np.ndarray).reshape(len(records), at.WORDS)
+
+
+def _joined(batch: EventBatch, parts: list[Sequenced]) -> Sequenced:
+    if not parts:
+        return Sequenced(batch[:0], 0, _NONE, 0, _NO_TIMES, _NO_TIMES)
+    filled = [part.batch for part in parts if len(part.batch)]
+    before = 0
+    notices = []
+    for part in parts:
+        shifted = part.notices.copy()
+        shifted["position"] += before
+        notices.append(shifted)
+        before += len(part.batch)
+    untouched = before == len(batch) and all(part.batch.records.base is batch.records.base for part in parts)
+    merged = batch if untouched and before else EventBatch.concat(filled) if len(filled) > 1 else parts[0].batch
+    if len(filled) == 1:
+        merged = filled[0]
+    return Sequenced(
+        merged,
+        sum(part.taken for part in parts),
+        np.concatenate(notices),
+        0,
+        _NO_TIMES,
+        np.concatenate([part.released_ns for part in parts]),
+    )
