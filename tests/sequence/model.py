@@ -157,9 +157,6 @@ class OrderModel:
             source = SourceState(message.source, self.rules[message.source], strict, memory)
             self.sources[message.source] = source
         if source.rule == "none" or message.sequence == -1:
-            if source.rule == "none" and source.number != 0:
-                message = message._replace(sequence=source.numbered)
-                source.numbered += 1
             self._deliver(source, message)
             return True  # Decided: it declares no end, having no number to declare it at
         first, last = self._covered(source, message)
@@ -388,6 +385,9 @@ class OrderModel:
                 self._in_flight.pop(name, None)
             source.counts["delivered"] += 1
             sequence = waiting.message.sequence
+            if source.rule == "none" and source.number != 0:
+                # Decided: what is set aside takes no number with it.
+                sequence, source.numbered = source.numbered, source.numbered + 1
             for part, row in enumerate(waiting.message.rows):
                 self.deliveries.append(Delivery(row, self.time, sequence, source.after_gap and part == 0))
             source.after_gap = False

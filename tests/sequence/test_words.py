@@ -215,6 +215,12 @@ def test_a_held_range_that_another_swallowed_is_a_conflict_when_its_turn_comes()
     assert pieces(outcome) == [(2, 3, "filled"), (5, 6, "filled")]
 
 
+def test_a_range_that_lies_in_two_gaps_fills_both() -> None:
+    outcome = play(book(1, 1), book(3, 3, span=0, flags=HEARTBEAT), book(6, 6), book(3, 5), book(2, 2))
+    assert outcome.rows == [0, 1, 4, 3, 2]
+    assert pieces(outcome) == [(2, 3, "filled"), (4, 5, "filled")]
+
+
 def test_a_shared_counter_jumps_without_a_gap() -> None:
     outcome = play(quote(10), quote(500), quote(30), quote(30), quote(500, content=1))
     assert outcome.rows == [0, 1]
@@ -325,6 +331,32 @@ def test_the_effect_of_what_was_set_aside_is_an_orphan(lost_cause: str, rows: li
     )
     assert outcome.rows == rows
     assert outcome.orphans == (1 if lost_cause == "deliver" else 2)
+
+
+def test_an_effect_is_released_as_soon_as_its_cause_stands_behind_it_in_its_own_queue() -> None:
+    outcome = play(
+        trade(1), trade(2, cause=caused_by(3)), trade(3), trade(5), trade(4, received=4), quote(1, received=9)
+    )
+    assert outcome.rows == [0, 1, 2, 4, 3, 5]
+    assert outcome.deliveries[1].released == START_NS + 4 * MS
+    assert outcome.cycles == 1
+
+
+def test_what_is_pressed_back_was_not_read_and_is_waited_for() -> None:
+    outcome = play(order(1), order(3), trade(1, cause=caused_by(3)), order(4), window=1)
+    assert outcome.rows == [0, 1, 3, 2]
+
+
+def test_effects_wait_for_their_causes_at_the_end_too_but_not_for_what_was_never_read() -> None:
+    outcome = play(trade(1, cause=caused_by(1)), order(1, cause=caused_by(1_000)))
+    assert outcome.rows == [1, 0]
+
+
+@pytest.mark.parametrize(("parts", "flags"), [(2, 0), (2, HEARTBEAT)])
+def test_a_gap_names_the_last_row_before_it_and_the_first_row_behind_it(parts: int, flags: int) -> None:
+    revealing = trade(3, parts=parts, flags=flags, span=0 if flags else 1)
+    outcome = play(trade(1, parts=2), revealing)
+    assert (outcome.gaps[0].before, outcome.gaps[0].after) == (caused_by(1), caused_by(2))
 
 
 # -- parts, size ----------------------------------------------------------------------------------------------------
