@@ -114,6 +114,11 @@ class Sequencer:
         """Begin anew elsewhere: what is open is lost (SKIPPED), held messages come out, any number may come next."""
         return self._decide([(at.SKIP, -1)], 0)
 
+    def may_press_back(self, messages: int) -> bool:
+        """Whether that many messages more might find a strict window full. Errs on the side of yes."""
+        strict_held = int(self._tables.state.control[at.STRICT_HELD])
+        return strict_held + messages > self.ordering.window and (strict_held > 0 or messages > self.ordering.window)
+
     @property
     def wants_work(self) -> bool:
         """Whether ``gaps.give_up`` was called since the last call."""

@@ -35,7 +35,7 @@ class Tables:
         control[at.SET_ORPHANS_ASIDE] = ordering.lost_cause == "set aside"
         control[at.REMEMBERED] = ordering.remembered
         control[[at.NEXT_DUE, at.NEXT_CAUSE, at.NEXT_CAUSE_DUE]] = at.FOREVER
-        control[[at.FREE_ROW, at.RETIRED_ROW, at.FREE_NODE, at.FREE_GAP, at.PRESSED]] = -1
+        control[[at.FREE_ROW, at.RETIRED_ROW, at.FREE_NODE, at.FREE_GAP]] = -1
         self.state = State(
             control=control,
             sources=np.zeros((0, at.SOURCE_FACTS), np.int64),
@@ -63,8 +63,7 @@ class Tables:
         if self._known < len(self._sources):
             self._learn_sources()
         state, control = self.state, self.state.control
-        # A message takes a node and a row of the store at most; the one that was pressed back, and those that stand in
-        # assembly, have theirs.
+        # A message takes a node and a row of the store at most.
         if control[at.FREE_ROWS] + len(state.store) - control[at.ROWS_USED] < rows:
             size = _enough(int(control[at.ROWS_USED]), rows)
             self._replace(store=_grown(state.store, size), links=_grown(state.links, size))

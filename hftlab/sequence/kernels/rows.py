@@ -27,11 +27,11 @@ from hftlab.sequence.kernels.causes import look_again, release_all
 from hftlab.sequence.kernels.content import content_of
 from hftlab.sequence.kernels.gaps import drop_gap
 from hftlab.sequence.kernels.held import new_node, recycle, store_rows
-from hftlab.sequence.kernels.words import accept, expire, lose_all
+from hftlab.sequence.kernels.words import accept, expire, is_pressed_back, lose_all
 
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too:
 # the first 16 digits of the SHA-256 over layout.py and this folder's other files by name. A test holds it to the truth.
-COMPILED_IN = "d0467021b8e242e7"
+COMPILED_IN = "853fa6d2fb4b6674"
 
 _LOW_32 = 0xFFFFFFFF
 _LAST_PART = int(Flags.LAST_PART)
@@ -49,8 +49,6 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
     in order, notices and aside.
     """
     recycle(s)
-    if get(s, at.PRESSED) >= 0 and not _take_assembled(s, rows, get(s, at.PRESSED), session):
-        return 0
     remembered_mask = get(s, at.REMEMBERED) - 1
     begin = 0
     while begin < length:
@@ -71,8 +69,7 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
         ):  # fmt: skip
             # The rest of that message never came.
             set_source(s, source, at.ASSEMBLY, -1)
-            if not _take_assembled(s, rows, assembly, session):
-                return begin
+            _take_assembled(s, rows, assembly, session)
             assembly = -1
         content = content_of(rows, begin, 0 if assembly < 0 else node_fact(s, assembly, at.N_CONTENT))
         cause = word(rows, begin, 4)
@@ -102,13 +99,15 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
             span = word(rows, begin, 5) >> 32 & _LOW_32
             first = number - span + 1 if span == 0 or source_fact(s, source, at.SPANS) else number
         if assembly >= 0 or not complete:
+            flags = (tail >> 16) & 0xFFFF
+            if complete and is_pressed_back(s, source, number, epoch, first, last, flags, content):
+                return begin
             _assemble(s, rows, source, begin, end, first, last, content, cause, low, high)
             begin = end
             if complete:
                 assembly = source_fact(s, source, at.ASSEMBLY)
                 set_source(s, source, at.ASSEMBLY, -1)
-                if not _take_assembled(s, rows, assembly, session):
-                    return end
+                _take_assembled(s, rows, assembly, session)
             continue
         # -- what it is
         rule = source_fact(s, source, at.RULE)
@@ -177,24 +176,19 @@ def _assemble(
 
 
 @called
-def _take_assembled(s: int, rows: int, node: int, session: int) -> bool:
-    """Accept a message that came in parts. False: it has to wait, and so has everything behind it."""
+def _take_assembled(s: int, rows: int, node: int, session: int) -> None:
+    """Accept a message that came in parts."""
     source = node_fact(s, node, at.N_SOURCE)
     tail = load(stored_row(s, node_fact(s, node, at.N_HEAD)) + 56)
-    put(s, at.PRESSED, -1)
     count(s, source, at.BUFFERED, 1)
-    taken = accept(
+    accept(
         s, rows, source, 0, 0, node, node_fact(s, node, at.N_SEQUENCE), node_fact(s, node, at.N_EPOCH),
         node_fact(s, node, at.N_FIRST), node_fact(s, node, at.N_LAST), tail, node_fact(s, node, at.N_CONTENT),
         node_fact(s, node, at.N_CAUSE), node_fact(s, node, at.N_LOW_ID), node_fact(s, node, at.N_HIGH_ID),
         get(s, at.CLOCK), session,
     )  # fmt: skip
-    if not taken:
-        count(s, source, at.BUFFERED, -1)
-        put(s, at.PRESSED, node)
-    elif get(s, at.BLOCKED):
+    if get(s, at.BLOCKED):
         look_again(s, get(s, at.CLOCK), session)
-    return bool(taken)
 
 
 @njit(cache=True)
@@ -215,17 +209,11 @@ def decide(s: int, what: int, only: int, now_ns: int, session: int) -> None:
                 lose_all(s, source, at.BY_DECISION, clock, session)
     else:
         reason = at.BY_SKIP if what == at.SKIP else at.BY_END
-        pressed = get(s, at.PRESSED)
         for source in range(get(s, at.SOURCES_COUNT)):
-            if pressed >= 0 and node_fact(s, pressed, at.N_SOURCE) == source:
-                lose_all(s, source, reason, clock, session)
-                _take_assembled(s, 0, pressed, session)
             assembly = source_fact(s, source, at.ASSEMBLY)
             if assembly >= 0:
                 set_source(s, source, at.ASSEMBLY, -1)
-                if not _take_assembled(s, 0, assembly, session):
-                    lose_all(s, source, reason, clock, session)
-                    _take_assembled(s, 0, assembly, session)
+                _take_assembled(s, 0, assembly, session)
             lose_all(s, source, reason, clock, session)
         release_all(s, clock)
         if what == at.SKIP:

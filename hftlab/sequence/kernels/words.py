@@ -41,6 +41,7 @@ def follow(s: int, source: int, now_ns: int, session: int) -> None:
         else:
             set_node(s, following, at.N_PREV, -1)
         set_source(s, source, at.WINDOW_COUNT, source_fact(s, source, at.WINDOW_COUNT) - 1)
+        add(s, at.STRICT_HELD, -source_fact(s, source, at.STRICT))
         cause = node_fact(s, node, at.N_CAUSE)
         low, high = node_fact(s, node, at.N_LOW_ID), node_fact(s, node, at.N_HIGH_ID)
         if node_fact(s, node, at.N_LAST) < source_fact(s, source, at.NEXT_NUMBER):
@@ -192,6 +193,7 @@ def hold(
     else:
         set_node(s, behind, at.N_PREV, node)
     set_source(s, source, at.WINDOW_COUNT, source_fact(s, source, at.WINDOW_COUNT) + 1)
+    add(s, at.STRICT_HELD, source_fact(s, source, at.STRICT))
 
 
 @called
@@ -232,6 +234,17 @@ def classify(
 
 
 @called
+def is_pressed_back(
+    s: int, source: int, sequence: int, epoch: int, first: int, last: int, flags: int, content: int
+) -> bool:  # fmt: skip
+    """Whether a message would find a strict window full; changes nothing."""
+    if not source_fact(s, source, at.STRICT) or sequence < 0 or epoch != source_fact(s, source, at.EPOCH):
+        return False
+    before = find_before(s, source, last)
+    return classify(s, source, sequence, epoch, first, last, flags, content, before) == at.HAS_NO_ROOM
+
+
+@called
 def accept(
     s: int, rows: int, source: int, begin: int, end: int, node: int, sequence: int, epoch: int, first: int, last: int,
     tail: int, content: int, cause: int, low: int, high: int, now_ns: int, session: int,
@@ -251,9 +264,13 @@ def accept(
             before = find_before(s, source, last)
             word = classify(s, source, sequence, epoch, first, last, flags, content, before)
             if word == at.HAS_NO_ROOM:
-                if source_fact(s, source, at.STRICT):
+                if not source_fact(s, source, at.STRICT):
+                    lose(s, source, at.BY_WINDOW, now_ns, session)
+                elif node < 0:
                     return False
-                lose(s, source, at.BY_WINDOW, now_ns, session)
+                else:
+                    # Its parts are taken already: it is the one message beyond the window.
+                    word = at.IS_EARLY
     count(s, source, at.RECEIVED, 1)
     if word == at.REPEATS:
         drop_duplicate(s, source, begin, end, node)
