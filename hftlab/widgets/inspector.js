@@ -46,8 +46,8 @@ function buildInspector() {
   parts.heads = COLUMNS.map(([word, text]) => make("button", { type: "button", "data-order": word, title: "Order by this" }, text));
   parts.rows = make("tbody", {}, parts.above, parts.below);
   const head = make("tr", {}, ...parts.heads.map((button, i) => make("th", { scope: "col", class: `hl-g${i}` }, button)));
-  parts.scroll = make("div", { class: "hl-scroll", tabIndex: 0, role: "region", "aria-label": "List of gaps" },
-    make("table", { class: "hl-gaps", "aria-label": "Gaps" }, make("thead", {}, head), parts.rows));
+  parts.table = make("table", { class: "hl-gaps", role: "grid", "aria-label": "Gaps" }, make("thead", {}, head), parts.rows);
+  parts.scroll = make("div", { class: "hl-scroll", tabIndex: 0, role: "region", "aria-label": "List of gaps" }, parts.table);
   buildDetails(parts);
   parts.root = make("section", { class: "hl-widget hl-inspector", "aria-label": "Gap inspector" },
     make("header", { class: "hl-head" }, parts.title, parts.state, parts.earlier, parts.time),
@@ -110,9 +110,11 @@ function showPage(parts, page, chosen) {
   below.firstChild.style.height = `${Math.max(page.total - page.offset - page.rows.length, 0) * ROW}px`;
   above.hidden = !page.offset;
   below.hidden = page.total <= page.offset + page.rows.length;
+  parts.table.setAttribute("aria-rowcount", String(page.total + 1));
   page.rows.forEach(([key, opened, source, numbers, missing, state, reason, duration, earlier], i) => {
     const line = body.rows[i + 1];
     line.dataset.key = key;
+    line.setAttribute("aria-rowindex", String(page.offset + i + 2));
     line.dataset.gap = state;
     line.dataset.run = earlier;
     const cells = line.cells;
