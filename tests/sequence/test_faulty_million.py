@@ -16,7 +16,7 @@ SEED = 20_240_808
 def test_a_million_messages_with_every_fault_come_out_as_the_words_say() -> None:
     print(f"seed {SEED}")
     stream = faulty_stream(SEED, 1_000_000)
-    ordering = Ordering(window=128, deadline_s=0.06)
+    ordering = Ordering(window=64, deadline_s=0.05)
     expected = modelled(stream, ordering)
 
     totals: Counter[str] = Counter()
