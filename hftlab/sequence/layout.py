@@ -96,13 +96,14 @@ LAST_GAP = 11
 QUEUE_HEAD = 12  # behind a cause
 QUEUE_TAIL = 13
 AFTER_LOSS = 14  # the next row delivered is the first after a loss
-TOP_ID = 15  # the event id of the message with that number
+TOP_ID = 15  # the event id of the last row of the message with the highest number that was delivered or held
 SEEN = 16  # messages ever remembered
 ASSEMBLY = 17  # the message that is being received in parts
 GIVEN = 18  # numbers given to messages that came without
 SPANS = 19  # whether a message covers as many numbers as its span says
 PLAIN = 20  # nothing is held, missing, waited for or declared: the next number is all there is to look at
-SOURCE_FACTS = 21
+ACCEPTED_TOP = 21  # the highest number that was delivered or held, as far as it did not simply come in order
+SOURCE_FACTS = 22
 
 # Rules, as the kernels know them.
 DENSE = 0

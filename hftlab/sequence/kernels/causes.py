@@ -93,10 +93,11 @@ def release(
     if source_fact(s, source, at.QUEUE_HEAD) < 0:
         set_source(s, source, at.QUEUE_HEAD, node)
         add(s, at.BLOCKED, 1)
-        put(s, at.LOOK_AGAIN, 1)
     else:
         set_node(s, tail, at.N_NEXT, node)
     set_source(s, source, at.QUEUE_TAIL, node)
+    # Also where others wait before it: it may come out of a window, and be what one of them waits for.
+    put(s, at.LOOK_AGAIN, 1)
 
 
 @called

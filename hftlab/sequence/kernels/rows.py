@@ -31,7 +31,7 @@ from hftlab.sequence.kernels.words import accept, expire, is_pressed_back, lose_
 
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too:
 # the first 16 digits of the SHA-256 over layout.py and this folder's other files by name. A test holds it to the truth.
-COMPILED_IN = "853fa6d2fb4b6674"
+COMPILED_IN = "e41a8fff7450ec34"
 
 _LOW_32 = 0xFFFFFFFF
 _LAST_PART = int(Flags.LAST_PART)
@@ -88,6 +88,7 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
             complete = (following >> 16) & _LAST_PART != 0
             end += 1
         low, high = 0, 0
+        read_before = get(s, at.HIGHEST_ID)
         if session > 0:
             base = session << at.LOG_BITS
             low, high = base | word(rows, begin, 3), base | word(rows, end - 1, 3)
@@ -101,6 +102,7 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
         if assembly >= 0 or not complete:
             flags = (tail >> 16) & 0xFFFF
             if complete and is_pressed_back(s, source, number, epoch, first, last, flags, content):
+                put(s, at.HIGHEST_ID, read_before)  # pressed back is not read: what it causes waits for it
                 return begin
             _assemble(s, rows, source, begin, end, first, last, content, cause, low, high)
             begin = end
@@ -144,6 +146,7 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
             s, rows, source, begin, end, -1, number, epoch, first, last, tail, content, cause, low, high,
             get(s, at.CLOCK), session,
         ):  # fmt: skip
+            put(s, at.HIGHEST_ID, read_before)  # pressed back is not read: what it causes waits for it
             return begin
         if get(s, at.BLOCKED):
             look_again(s, get(s, at.CLOCK), session)
@@ -215,6 +218,12 @@ def decide(s: int, what: int, only: int, now_ns: int, session: int) -> None:
                 set_source(s, source, at.ASSEMBLY, -1)
                 _take_assembled(s, 0, assembly, session)
             lose_all(s, source, reason, clock, session)
+        # No id that was not read yet will come. Causes that did come are still delivered before what they caused.
+        highest = get(s, at.HIGHEST_ID)
+        put(s, at.HIGHEST_ID, at.FOREVER)
+        put(s, at.LOOK_AGAIN, 1)
+        look_again(s, clock, session)
+        put(s, at.HIGHEST_ID, highest)
         release_all(s, clock)
         if what == at.SKIP:
             for source in range(get(s, at.SOURCES_COUNT)):

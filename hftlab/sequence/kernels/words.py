@@ -140,6 +140,7 @@ def begin_epoch(s: int, source: int, epoch: int, first: int, event_type: int) ->
     set_source(s, source, at.FIRST_NUMBER, first)
     set_source(s, source, at.NEXT_NUMBER, first)
     set_source(s, source, at.TOP, first - 1)
+    set_source(s, source, at.ACCEPTED_TOP, -1)
     set_source(s, source, at.TOP_ID, 0)
     set_source(s, source, at.ENDED_AT, -1)
     set_source(s, source, at.SEEN, 0)
@@ -148,8 +149,10 @@ def begin_epoch(s: int, source: int, epoch: int, first: int, event_type: int) ->
 @called
 def accepted(s: int, source: int, sequence: int, last: int, content: int, flags: int, high: int) -> None:
     """Take note of a message that is delivered, or held."""
-    if last > source_fact(s, source, at.TOP):
-        set_source(s, source, at.TOP, last)
+    set_source(s, source, at.TOP, max(source_fact(s, source, at.TOP), last))
+    # Not TOP, which a heartbeat raises. Numbers that came in order, past this function, are below all that come now.
+    if last > source_fact(s, source, at.ACCEPTED_TOP):
+        set_source(s, source, at.ACCEPTED_TOP, last)
         set_source(s, source, at.TOP_ID, high)
     if flags & _END:
         set_source(s, source, at.ENDED_AT, last)
@@ -167,10 +170,15 @@ def hold(
         if first > top + 1:
             open_gap(s, source, top + 1, first - 1, now_ns, low)
     else:
-        gap = source_fact(s, source, at.OPEN_GAP)
-        while gap_fact(s, gap, at.G_STATE) != at.IS_OPEN or gap_fact(s, gap, at.G_LAST) < first:
-            gap = gap_fact(s, gap, at.G_NEXT)
-        fill(s, source, gap, first, min(last, gap_fact(s, gap, at.G_LAST)), now_ns)
+        # It may lie in two gaps: one that a heartbeat revealed, and the next, have nothing held between them.
+        while True:
+            gap = source_fact(s, source, at.OPEN_GAP)
+            while gap >= 0 and (gap_fact(s, gap, at.G_STATE) != at.IS_OPEN or gap_fact(s, gap, at.G_LAST) < first):
+                gap = gap_fact(s, gap, at.G_NEXT)
+            if gap < 0 or gap_fact(s, gap, at.G_FIRST) > last:
+                break
+            begins = max(first, gap_fact(s, gap, at.G_FIRST))
+            fill(s, source, gap, begins, min(last, gap_fact(s, gap, at.G_LAST)), now_ns)
     if node < 0:
         node = new_node(s, source)
         store_rows(s, rows, begin, end, node)
@@ -287,7 +295,7 @@ def accept(
             fill_up_to(s, source, last, now_ns)
             accepted(s, source, sequence, last, content, flags, high)
         elif word == at.TELLS:
-            tell(s, source, last, flags, now_ns, high)
+            tell(s, source, last, flags, now_ns, low)
         release(s, rows, source, begin, end, node, cause, low, high, now_ns, session)
         if word == at.IS_NEXT:
             follow(s, source, now_ns, session)
@@ -306,11 +314,11 @@ def fill_up_to(s: int, source: int, last: int, now_ns: int) -> None:
 
 
 @called
-def tell(s: int, source: int, last: int, flags: int, now_ns: int, high: int) -> None:
+def tell(s: int, source: int, last: int, flags: int, now_ns: int, revealed_by: int) -> None:
     """A heartbeat that covers no number says that there are numbers up to ``last``."""
     top = source_fact(s, source, at.TOP)
     if last > top:
-        open_gap(s, source, top + 1, last, now_ns, high)
+        open_gap(s, source, top + 1, last, now_ns, revealed_by)
         set_source(s, source, at.TOP, last)
     if flags & _END:
         set_source(s, source, at.ENDED_AT, last)
