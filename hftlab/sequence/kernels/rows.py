@@ -98,7 +98,9 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
         else:
             last = number
             span = word(rows, begin, 5) >> 32 & _LOW_32
-            first = number - span + 1 if span == 0 or source_fact(s, source, at.SPANS) else number
+            # A heartbeat without a number tells what was given; a shared counter only ever has the number it says.
+            tells = span == 0 and source_fact(s, source, at.RULE) == at.DENSE
+            first = number - span + 1 if tells or source_fact(s, source, at.SPANS) else number
         if assembly >= 0 or not complete:
             flags = (tail >> 16) & 0xFFFF
             if complete and is_pressed_back(s, source, number, epoch, first, last, flags, content):
