@@ -145,6 +145,8 @@ class Piece:
     ids: list[int]
     steps_ns: list[int]
     emitted: list[bool]
+    is_timed: bool
+    """Whether the caller says what time it is."""
 
 
 @st.composite
@@ -174,75 +176,77 @@ def pieces(draw: st.DrawFn) -> Piece:
     generator = np.random.default_rng(draw(st.integers(0, 1_000)))
     steps = generator.integers(-longest // 4, longest, len(ids), endpoint=True)
     emitted = generator.random(len(ids)) < draw(st.sampled_from([0, 0, 0.1]))
-    return Piece(draw(st.integers(0, 11) | st.just(1)), ids, steps.tolist(), emitted.tolist())
+    return Piece(draw(st.integers(0, 11) | st.just(1)), ids, steps.tolist(), emitted.tolist(), draw(st.booleans()))
 
 
-def batches_of(all_pieces: list[Piece]) -> list[EventBatch]:
+Offered = list[tuple[EventBatch, int | None]]
+"""Batches, each with the time at which it is offered, if the caller says."""
+
+
+def offered_of(all_pieces: list[Piece]) -> Offered:
     moment = START_NS
-    batches = []
+    offered: Offered = []
     for piece in all_pieces:
         received = moment + np.cumsum(np.array(piece.steps_ns, np.int64))
         moment = int(received[-1]) if len(received) else moment
-        batches.append(rows_of(piece.ids, piece.session, received, piece.emitted))
-    return batches
+        batch = rows_of(piece.ids, piece.session, received, piece.emitted)
+        offered.append((batch, moment if piece.is_timed else None))
+    return offered
 
 
-def cut(batches: list[EventBatch], most: int) -> list[EventBatch]:
-    return [batch[at : at + most] for batch in batches for at in range(0, len(batch), most)]
+def cut(offered: Offered, most: int) -> Offered:
+    return [(batch[at : at + most], now) for batch, now in offered for at in range(0, len(batch), most)]
 
 
-Played = tuple[list[tuple[int, int, int]], list[int | None], DedupStatistics]
-"""What came out (session, id, time of arrival); when rows were pressed back, until when; the counts."""
+Played = tuple[list[tuple[int, int, int]], list[int], DedupStatistics]
+"""What came out (session, id, time of arrival); until when rows were pressed back, one by one; the counts."""
 
 
-def played(dedup: Deduplicator, batches: list[EventBatch]) -> Played:
+def played(dedup: Deduplicator, offered: Offered) -> Played:
     """Everything through a deduplicator; what is pressed back is offered again at the moment that it named."""
     out: list[tuple[int, int, int]] = []
-    pressed: list[int | None] = []
-    for batch in batches:
-        rest, now = batch, None
-        while True:
-            result = dedup.process(rest, now)
-            assert len(result.batch) == result.taken - result.redelivered
-            received = result.batch.records["received"].tolist()
-            out += [(batch.session_number, *row) for row in zip(ids_of(result.batch), received, strict=True)]
-            if result.taken == len(rest):
-                break
-            rest, now = rest[result.taken :], dedup.due_ns
-            assert now is not None
-            # One row at that moment: those behind it have times of their own again.
-            first = dedup.process(rest[:1], now)
-            assert first.taken == 1, "the row is taken at the moment that due_ns said"
-            pressed.append(now)
-            out += [(batch.session_number, ids_of(rest)[0], rest.records["received"][0])] * (1 - first.redelivered)
-            rest, now = rest[1:], None
+    pressed: list[int] = []
+
+    def take(batch: EventBatch, now: int | None) -> int:
+        result = dedup.process(batch, now)
+        assert len(result.batch) == result.taken - result.redelivered
+        received = result.batch.records["received"].tolist()
+        out.extend((batch.session_number, *row) for row in zip(ids_of(result.batch), received, strict=True))
+        return result.taken
+
+    for batch, now in offered:
+        rest = batch[take(batch, now) :]
+        while len(rest):
+            due = dedup.due_ns
+            assert due is not None
+            assert take(rest[:1], due - 1) == 0
+            assert take(rest[:1], due) == 1
+            pressed.append(due)
+            rest = rest[1:]
+            rest = rest[take(rest, now) :]
         assert dedup.due_ns is None
     return out, pressed, dedup.statistics()
 
 
-def modelled(model: Model, batches: list[EventBatch]) -> Played:
+def modelled(model: Model, offered: Offered) -> Played:
     out: list[tuple[int, int, int]] = []
-    pressed: list[int | None] = []
-    for batch in batches:
-        emitted = (batch.records["flags"] & Flags.EMITTED) != 0
-        for log, received, own in zip(ids_of(batch), batch.records["received"].tolist(), emitted, strict=True):
-            outcome = model.take(batch.session_number, log, received, bool(own))
+    pressed: list[int] = []
+    for batch, now in offered:
+        emitted = ((batch.records["flags"] & Flags.EMITTED) != 0).tolist()
+        received = batch.records["received"].tolist()
+        for log, received_ns, own in zip(ids_of(batch), received, emitted, strict=True):
+            moment = received_ns if now is None else now
+            outcome = model.take(batch.session_number, log, moment, own)
             if outcome == "pressed":
-                # The first moment at which the row is taken, found by trying.
-                now = model.clock_ns
-                candidates = sorted(
-                    block.latest_ns + model.ids_ns + 1
-                    for places in model.sessions.values()
-                    for block in places.values()
-                    if block.latest_ns + model.ids_ns + 1 > now
-                )
-                for now in candidates:
-                    outcome = model.take(batch.session_number, log, now, bool(own))
+                # The first moment at which the row is taken is found by trying.
+                ends = {b.latest_ns + model.ids_ns + 1 for places in model.sessions.values() for b in places.values()}
+                for moment in sorted(end for end in ends if end > model.clock_ns):
+                    outcome = model.take(batch.session_number, log, moment, own)
                     if outcome != "pressed":
                         break
-                pressed.append(now)
+                pressed.append(moment)
             if outcome == "passes":
-                out.append((batch.session_number, log, received))
+                out.append((batch.session_number, log, received_ns))
     return out, pressed, model.statistics()
 
 
@@ -257,21 +261,21 @@ choices = st.tuples(
 @given(st.lists(pieces(), max_size=8), choices, st.integers(1, 700))
 def test_it_does_as_the_model_says_wherever_batches_are_cut(all_pieces: list[Piece], chosen: Any, most: int) -> None:
     ids, ids_s, at_capacity = chosen
-    batches = batches_of(all_pieces)
-    expected = modelled(Model(ids, round(ids_s * 1e9), at_capacity == "press back"), batches)
-    for offered in (batches, cut(batches, most)):
-        assert played(Deduplicator(ids=ids, ids_s=ids_s, at_capacity=at_capacity), offered) == expected
+    offered = offered_of(all_pieces)
+    expected = modelled(Model(ids, round(ids_s * 1e9), at_capacity == "press back"), offered)
+    for cuts in (offered, cut(offered, most)):
+        assert played(Deduplicator(ids=ids, ids_s=ids_s, at_capacity=at_capacity), cuts) == expected
 
 
 @settings(max_examples=40)
 @given(st.lists(pieces(), max_size=4), choices)
 def test_the_kernels_do_the_same_as_plain_python(all_pieces: list[Piece], chosen: Any) -> None:
     ids, ids_s, at_capacity = chosen
-    batches = batches_of(all_pieces)
-    compiled = played(Deduplicator(ids=ids, ids_s=ids_s, at_capacity=at_capacity), batches)
+    offered = offered_of(all_pieces)
+    compiled = played(Deduplicator(ids=ids, ids_s=ids_s, at_capacity=at_capacity), offered)
     with uncompiled():
         assert not hasattr(kernel.deduplicate, "py_func")
-        assert played(Deduplicator(ids=ids, ids_s=ids_s, at_capacity=at_capacity), batches) == compiled
+        assert played(Deduplicator(ids=ids, ids_s=ids_s, at_capacity=at_capacity), offered) == compiled
 
 
 @given(st.lists(st.tuples(st.integers(0, 3 * BLOCK), st.integers(0, SECOND)), max_size=400))
