@@ -73,7 +73,7 @@ class KnownGaps:
 
     def gap(self, index: int) -> Gap:
         """One of them as a Gap."""
-        return gap_of(self.records[index], self.sources)
+        return gap_of(self.records[index].tolist(), self.sources)
 
     def key(self, index: int) -> GapKey:
         """What tells it from all others."""
