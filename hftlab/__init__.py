@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hftlab import errors, feeds, monitor, sim, widgets
+    from hftlab import errors, feeds, monitor, sequence, sim, widgets
     from hftlab.bus import EventBus
     from hftlab.clock import SystemClock, VirtualClock
     from hftlab.events import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from hftlab.lab import Lab, run
     from hftlab.replay import Replay
     from hftlab.ring import Ring
+    from hftlab.sequence import Deduplicator, Gap, GapReason, GapState, GapTable, Ordering, Sequencer
     from hftlab.streams import EmbeddedServer, RedisStreamManager
 
 _HOMES = {
@@ -58,9 +59,10 @@ _HOMES = {
     "hftlab.replay": ("Replay",),
     "hftlab.streams": ("RedisStreamManager", "EmbeddedServer"),
     "hftlab.ring": ("Ring",),
+    "hftlab.sequence": ("Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator"),
     "hftlab.clock": ("SystemClock", "VirtualClock"),
 }  # fmt: skip
-_PACKAGES = ("feeds", "sim", "monitor", "widgets", "errors")
+_PACKAGES = ("feeds", "sequence", "sim", "monitor", "widgets", "errors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -68,7 +70,8 @@ __all__ = [
     "Lab", "run", "EventBus", "Replay", "RedisStreamManager", "EmbeddedServer", "Ring", "SystemClock", "VirtualClock",
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
-    "feeds", "sim", "monitor", "widgets", "errors",
+    "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
+    "feeds", "sequence", "sim", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
 

@@ -16,6 +16,8 @@
     │   ├── BusFull                        publish_nowait on a full queue
     │   ├── CascadeError                   handlers that emit without end
     │   └── HandlerFailed                  a handler raised: the event, the handler and the cause are kept
+    ├── OrderError
+    │   └── WindowFull                     a strict type waits for numbers that are missing, and holds all it may
     ├── StreamError
     │   ├── ServerUnreachable (ConnectionError)   no server answers; says how to start one
     │   ├── AuthenticationFailed           wrong or missing password
@@ -98,6 +100,18 @@ class HandlerFailed(BusError):
         super().__init__(message)
         self.handler = handler
         self.event = event
+
+
+class OrderError(HftlabError):
+    """Something about the order of events."""
+
+
+class WindowFull(OrderError):
+    """A strict source waits for missing numbers and its window is full. ``taken`` rows of the batch were taken."""
+
+    def __init__(self, message: str, *, taken: int) -> None:
+        super().__init__(message)
+        self.taken = taken
 
 
 class StreamError(HftlabError):

@@ -25,6 +25,7 @@ from hftlab.events.types import Event
 from hftlab.replay import Replay, Selection
 from hftlab.replay.replay import DEFAULT_PREFETCH
 from hftlab.ring.kernels import warm
+from hftlab.sequence import GapTable, Ordering
 from hftlab.streams import EmbeddedServer, RedisStreamManager
 from hftlab.streams.address import read_address
 from hftlab.supervise import Supervisor
@@ -45,7 +46,8 @@ class Lab:
     HFTLAB_URL where it is None). Without either, ``start`` starts an embedded server whose data lie in ``directory``,
     or shares the one that another notebook runs there, and takes it over when that one ends.
     ``session`` names what is recorded without another name; by default, the UTC time of the start. ``frame_rows`` is
-    how many rows one entry of a stream holds, ``capacity`` how many the bus queues of each type of event.
+    how many rows one entry of a stream holds, ``capacity`` how many the bus queues of each type of event. ``ordering``
+    says how long to wait for missing numbers, and which types never skip one.
 
     ``await lab.start()`` and ``await lab.close()`` may stand in different cells and be run again; in a script, write
     ``async with hl.Lab() as lab``.
@@ -59,6 +61,7 @@ class Lab:
         session: str | None = None,
         frame_rows: int = DEFAULT_ROWS,
         capacity: int | dict[EventType, int] = DEFAULT_CAPACITY,
+        ordering: Ordering | None = None,
     ) -> None:
         url = url or os.environ.get("HFTLAB_URL") or ""
         address = read_address(url) if url else None
@@ -67,7 +70,8 @@ class Lab:
         if isinstance(address, ValidationError):
             raise address
         self.directory = Path(directory)
-        self.bus = EventBus(capacity=capacity)
+        self.ordering = ordering or Ordering()
+        self.bus = EventBus(capacity=capacity, ordering=self.ordering)
         self._address = address
         self._session = session
         self._frame_rows = frame_rows
@@ -116,6 +120,8 @@ class Lab:
         async with self._starting:
             failure: Exception | None = None
             if self._supervisor.running and self._supervisor.failure is None and self.bus.run is None:
+                # No more will come: what waits for missing numbers goes on without them.
+                self.bus.end_session()
                 try:
                     async with asyncio.timeout(drain_s):
                         await self.bus.drain()
@@ -169,6 +175,11 @@ class Lab:
         """What a handler asks for the time: the running replay's clock, else this machine's."""
         return self.bus.clock
 
+    @property
+    def gaps(self) -> GapTable:
+        """The gaps of the run that is on the bus, or else of what was published: ``.to_frame()``, ``.figure()``."""
+        return self.bus.gaps
+
     async def sessions(self) -> pd.DataFrame:
         """What is recorded, a row a session: start and end (arrival, UTC), events, counts by type, symbols, bytes."""
         import pandas as pd
@@ -204,18 +215,26 @@ class Lab:
         max_gap_s: float | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         bus: EventBus | None = None,
+        ordering: Ordering | None = None,
     ) -> Replay:
         """A replay of a recorded session, or of the part that the filters leave, on this lab's bus (or another).
 
         ``start`` (included) and ``end`` (not included) are times of arrival, bare times of day (UTC, within the
         session) or event ids. ``types`` are event classes, ``where`` takes records, a structured array of one type,
         and returns a boolean array. ``speed`` is 1 for real time by arrivals, ``math.inf`` flat out, 0 for stepping
-        only; silences longer than ``max_gap_s`` are shortened to it. Nothing is read before ``run``, ``play`` or
-        ``step``, which raise for what does not fit.
+        only; silences longer than ``max_gap_s`` are shortened to it. ``ordering`` replaces the lab's. Nothing is read
+        before ``run``, ``play`` or ``step``, which raise for what does not fit.
         """
         selection = Selection(start=start, end=end, types=types, symbols=symbols, where=where)
         return Replay(
-            self.streams, bus or self.bus, session, selection, speed=speed, max_gap_s=max_gap_s, prefetch=prefetch
+            self.streams,
+            bus or self.bus,
+            session,
+            selection,
+            speed=speed,
+            max_gap_s=max_gap_s,
+            prefetch=prefetch,
+            ordering=ordering or self.ordering,
         )
 
     # -- looked at ------------------------------------------------------------------------------------------------

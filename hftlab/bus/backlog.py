@@ -41,6 +41,8 @@ class Backlog:
         self._mask = size - 1
         self._head = 0
         self._sessions: deque[list[int]] = deque()  # [rows, session number]
+        self._pushed = 0
+        self._notices: deque[tuple[int, object]] = deque()  # each with the rows that were pushed before it
 
     @property
     def free(self) -> int:
@@ -75,6 +77,12 @@ class Backlog:
         self._append(bytes((event_type,)), session_number)
         return True
 
+    def room_for(self, records: Rows) -> int:
+        """How many of these rows, from the first on, have room."""
+        if records.dtype == RECORD:
+            return self._fitting(np.ascontiguousarray(records["type"]))
+        return min(len(records), self.queues[EventType(int(records["type"][0]))].free) if len(records) else 0
+
     def _fitting(self, types: npt.NDArray[np.uint8]) -> int:
         fits = len(types)
         for event_type, queue in self.queues.items():
@@ -87,6 +95,7 @@ class Backlog:
         count = len(types)
         if not count:
             return
+        self._pushed += count
         begin = (self._head + self.waiting) & self._mask
         first = min(count, len(self._order) - begin)
         self._order[begin : begin + first] = types[:first]
@@ -111,6 +120,8 @@ class Backlog:
         A batch that fills is due before the next row of whatever type, so no chunk goes on behind it.
         """
         session_rows, session_number = self._sessions[0]
+        if self._notices:
+            max_rows = min(max_rows, self._notices[0][0] - (self._pushed - self.waiting))
         order = self._next_types(min(max_rows, session_rows))
         # Bytes compare in 0.1 µs, while lstrip looks at each in turn.
         run = len(order) if order == order[:1] * len(order) else len(order) - len(order.lstrip(order[:1]))
@@ -138,6 +149,23 @@ class Backlog:
         if len(parts) == 1:
             parts = [parts[0]._replace(positions=None)]
         return parts, total
+
+    # -- notices --------------------------------------------------------------------------------------------------
+
+    def tell(self, notice: object) -> None:
+        """Queue a notice behind all rows that wait now."""
+        self._notices.append((self._pushed, notice))
+
+    @property
+    def has_notices(self) -> bool:
+        """Whether a notice waits, for its turn or for rows before it."""
+        return bool(self._notices)
+
+    def next_notice(self) -> object | None:
+        """Take the notice whose turn it is: all rows before it were dispatched. None: a row is next, or nothing."""
+        if not self._notices or self._notices[0][0] > self._pushed - self.waiting:
+            return None
+        return self._notices.popleft()[1]
 
     def _next_types(self, count: int) -> bytes:
         begin = self._head & self._mask
@@ -170,6 +198,8 @@ class Backlog:
             if withdrawn:
                 queue.withdraw(withdrawn)
         self.waiting = left = kept
+        self._pushed -= count
+        self._notices = deque((min(pushed, self._pushed), notice) for pushed, notice in self._notices)
         sessions, self._sessions = self._sessions, deque()
         for rows, number in sessions:
             if left:
@@ -183,5 +213,6 @@ class Backlog:
         for queue in self.queues.values():
             queue.clear()
         self._sessions.clear()
+        self._notices.clear()
         self._head = 0
         return dropped

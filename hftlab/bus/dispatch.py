@@ -83,6 +83,8 @@ class Dispatcher:
                 break
             elif self._chunk is not None:
                 self._advance_chunk(self._chunk, last - self.handled, deadline_ns)
+            elif self._backlog.has_notices and (notice := self._backlog.next_notice()) is not None:
+                self._begin_notice(notice)
             elif self._backlog.waiting:
                 self._begin_chunk()
             elif not (self._flush_when_idle and self._flush()):
@@ -109,6 +111,7 @@ class Dispatcher:
             or self._due
             or self.emissions.waiting
             or self._backlog.waiting
+            or self._backlog.has_notices
             or (self._flush_when_idle and any(queue.holds_rows for queue in self._windowed))
         )
 
@@ -237,7 +240,7 @@ class Dispatcher:
             return
         if event is not None:
             handlers = routes.of_symbol(int(rows["symbol"][0]), self._symbols)
-            self._current = Single(event, rows, handlers, self._failures, self.coroutines)
+            self._current = Single(event, rows, handlers, self._failures, self.coroutines, event.event_id)
             return
         self._current = self._chunk_of([Part(event_type, rows, None, 0)], len(rows))
 
@@ -245,6 +248,12 @@ class Dispatcher:
         return Chunk(
             parts, count, self._routes, self._symbols, self._sources, self._failures, self.coroutines
         )  # fmt: skip
+
+    def _begin_notice(self, notice: object) -> None:
+        self.emissions.new_cause()
+        handlers = [subscription for subscription in self._subscriptions if subscription.notice is type(notice)]
+        if handlers:
+            self._current = Single(notice, None, handlers, self._failures, self.coroutines, 0)
 
     def _begin_due(self, due: Due) -> None:
         # A batch that emitted events alone filled belongs to what they were emitted for, or handlers that feed their

@@ -1,28 +1,42 @@
-"""What comes in: rows and events brought into the bus's own terms (its ids, its stamps) and into its queues."""
+"""What comes in: rows and events brought into the bus's own terms (ids, stamps), into order, and into its queues."""
 
 from __future__ import annotations
+
+from collections import deque
 
 import numpy as np
 
 from hftlab.bus.backlog import Backlog
 from hftlab.bus.kernels import inspect_rows
 from hftlab.clock import Clock
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, WindowFull
 from hftlab.events.batch import EventBatch
-from hftlab.events.records import Flags, Rows, split_event_id
+from hftlab.events.packing import pack_event
+from hftlab.events.records import DTYPES, Flags, Rows, split_event_id
 from hftlab.events.rowbytes import copy_rows
-from hftlab.events.tables import SourceTable, SymbolTable
+from hftlab.events.tables import UNKNOWN_SOURCE, SourceTable, SymbolTable
 from hftlab.events.types import Event
+from hftlab.sequence import Gap
+from hftlab.sequence.gaps import gap_of, what_is_open
+from hftlab.sequence.stage import Ordered, OrderStage
 
 PIECE_ROWS = 4_096
 """Batches come in by pieces of this many rows: what is copied for the bus's own ids stays small."""
 
 
 class Intake:
-    """Pushes into the backlog and counts what was ``published``. ``clock`` stamps what brings no times."""
+    """Pushes into the backlog and counts what was ``published``. ``clock`` stamps what brings no times.
 
-    def __init__(self, backlog: Backlog, symbols: SymbolTable, sources: SourceTable, clock: Clock) -> None:
+    What is published goes through ``stage`` by the clock's time, whatever the rows say; what a run offers does not.
+    Rows that the stage lets go later than they came, and that find no room then, are left over: they go first.
+    """
+
+    def __init__(
+        self, backlog: Backlog, symbols: SymbolTable, sources: SourceTable, clock: Clock, stage: OrderStage
+    ) -> None:
         self.published = 0
+        self._stage = stage
+        self._left: deque[EventBatch | Gap] = deque()
         self._clock = clock
         self._backlog, self._symbols, self._sources = backlog, symbols, sources
 
@@ -37,6 +51,8 @@ class Intake:
                 f"EventBatch); got {event!r:.100}"
             )
         number = split_event_id(event.event_id)[0] if event.event_id and not event.flags & Flags.EMITTED else 0
+        if event.sequence >= 0 or number or event.cause or event.source.venue != UNKNOWN_SOURCE.venue or self._left:
+            return self._push_numbered(event, number)
         if not self._backlog.push_event(event, self._clock.now_ns(), number, self._symbols, self._sources):
             return False
         self.published += 1
@@ -63,17 +79,103 @@ class Intake:
             return batch
         return EventBatch(records, batch.symbols, batch.sources, session_number=batch.session_number)
 
+    def _push_numbered(self, event: Event, number: int) -> bool:
+        row = np.zeros(1, DTYPES[event.event_type])
+        pack_event(event, row.view(np.uint8).data, self._symbols, self._sources, now_ns=self._clock.now_ns())
+        batch = EventBatch(row, self._symbols, self._sources, session_number=number)
+        return self.push(batch) == 1
+
     def push(self, batch: EventBatch) -> int:
+        """Take as many of a batch's first rows as have room, through the stage; returns how many. About 20 ns a row.
+
+        Raises WindowFull where a strict source waits for numbers before a row; its ``taken`` were taken.
+        """
+        now_ns = self._clock.now_ns()
+        done = 0
+        while done < len(batch) and self._flush():
+            piece = batch if len(batch) <= PIECE_ROWS and not done else batch[done : done + PIECE_ROWS]
+            piece = piece.using(self._symbols, self._sources)
+            room = self._backlog.room_for(piece.records)
+            if not room:
+                break
+            if room < len(piece):
+                piece = piece[:room]
+            ordered = self._stage.process(piece, now_ns=now_ns)
+            self.published += ordered.taken
+            done += ordered.taken
+            self._leave(ordered)
+            if ordered.taken < len(piece):
+                self._flush()
+                raise WindowFull(what_is_open(self._stage.gaps, self._stage.ordering), taken=done)
+        self._flush()
+        return done
+
+    def tick(self) -> None:
+        """Let time pass for the stage, and queue what it lets go; cheap when nothing is due."""
+        if self._left:
+            self._flush()
+        if self.is_due():
+            self._leave(self._stage.advance(self._clock.now_ns()))
+            self._flush()
+
+    def finish(self) -> None:
+        """What is missing is lost; what it held back is queued."""
+        self._leave(self._stage.finish())
+        self._flush()
+
+    def is_due(self) -> bool:
+        """Whether ``tick`` would do something."""
+        due_ns = self._stage.due_ns
+        return self._stage.wants_work or (due_ns is not None and due_ns <= self._clock.now_ns())
+
+    @property
+    def due_ns(self) -> int | None:
+        """The next moment at which time alone lets something go; None without one."""
+        return self._stage.due_ns
+
+    @property
+    def left_over(self) -> int:
+        """Rows that the stage let go and that found no room yet."""
+        return sum(len(left) for left in self._left if isinstance(left, EventBatch))
+
+    def _leave(self, ordered: Ordered) -> None:
+        begin = 0
+        for notice in ordered.notices:
+            position, *gap = notice.tolist()
+            if position > begin:
+                self._left.append(ordered.batch[begin:position])
+                begin = position
+            self._left.append(gap_of(gap, self._sources))
+        if begin < len(ordered.batch):
+            self._left.append(ordered.batch[begin:] if begin else ordered.batch)
+
+    def _flush(self) -> bool:
+        """Queue what is left over; False where it does not all have room."""
+        while self._left:
+            first = self._left.popleft()
+            if isinstance(first, Gap):
+                self._backlog.tell(first)
+                continue
+            taken = self._queue(first)
+            if taken < len(first):
+                self._left.appendleft(first[taken:])
+                return False
+        return True
+
+    def _queue(self, batch: EventBatch) -> int:
+        records = batch.records if batch.records.flags.c_contiguous else copy_rows(batch.records)
+        return self._backlog.push(records, batch.session_number)
+
+    def push_ordered(self, batch: EventBatch) -> int:
         """Queue as many of a batch's first rows as have room; returns how many. About 10 ns a row.
 
-        The rows were checked: by ``checked``, or when they were decoded.
+        The rows are in order, and were checked: by ``checked``, or when they were decoded.
         """
         done = 0
         while done < len(batch):
             piece = batch if len(batch) <= PIECE_ROWS and not done else batch[done : done + PIECE_ROWS]
             piece = piece.using(self._symbols, self._sources)
-            records = piece.records if piece.records.flags.c_contiguous else copy_rows(piece.records)
-            taken = self._backlog.push(records, piece.session_number)
+            taken = self._queue(piece)
             self.published += taken
             done += taken
             if taken < len(piece):

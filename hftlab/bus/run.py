@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hftlab.errors import BusError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Work
+from hftlab.sequence import GapTable
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Controls:
     work: Callable[[int, int], Work]
     settle: Callable[[], Awaitable[None]]
     withdraw: Callable[[], int]
+    tell: Callable[[object], None]
     finish: Callable[[], None]
     end: Callable[[], int]
     counts: Callable[[], tuple[int, int]]
@@ -31,10 +33,18 @@ class Run:
     a later run may have ended it).
     """
 
-    def __init__(self, name: str, clock: DrivenClock, controls: Controls, give_way: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        name: str,
+        clock: DrivenClock,
+        controls: Controls,
+        give_way: Callable[[], bool],
+        gaps: GapTable | None = None,
+    ) -> None:
         self.name = name
         self.clock = clock
         self.give_way = give_way
+        self.gaps = gaps
         self._controls = controls
         self._begun_at = controls.counts()
         self._ended_at: tuple[int, int] | None = None
@@ -74,6 +84,11 @@ class Run:
         """Take back all offered rows that no handler was given yet, and return how many: the last ones offered."""
         self._check()
         return self._controls.withdraw()
+
+    def tell(self, notice: object) -> None:
+        """Tell the handlers that subscribed to the notice's class, when all rows queued so far are handled."""
+        self._check()
+        self._controls.tell(notice)
 
     def finish(self) -> None:
         """Say that no row will be offered any more: what batch handlers wait for is delivered by the next ``work``."""

@@ -19,8 +19,10 @@ from hftlab.events.batch import as_event_type
 from hftlab.events.columns import HANDLER_FIELDS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
+from hftlab.sequence import Gap
 
-What = type[Event] | EventType | str
+What = type[Event] | type[Gap] | EventType | str
+"""What a handler is for. ``Gap`` stands alone: its handler is told what happens to gaps, in line with the events."""
 
 
 def make_subscription(
@@ -36,6 +38,11 @@ def make_subscription(
     if not callable(handler) or isinstance(handler, type):
         raise ValidationError(f"a handler is a function, a method or another object to call; got {handler!r:.100}")
     types, pattern = read_topics(what, symbol)
+    if Gap in what:
+        if where is not None or mode not in (None, "event"):
+            raise ValidationError("a handler of gaps is called with a Gap: it has no where= and no other mode")
+        name = name or default_name(handler, types, pattern).replace(":.*", ":gap")
+        return Subscription(name=name, handler=handler, mode="event", types=types, notice=Gap)
     chosen, fields = _mode_and_fields(handler, mode, types)
     if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or not 1 <= batch_rows <= MAX_BATCH_ROWS:
         raise ValidationError(f"batch_rows is 1 to {MAX_BATCH_ROWS:,} rows; got {batch_rows!r:.100}")
@@ -67,8 +74,16 @@ def read_topics(what: Sequence[What], symbol: str | None) -> tuple[frozenset[Eve
                 "behind the dot"
             )
         pattern = pattern or symbol
+    elif Gap in what:
+        if len(what) > 1 or symbol is not None:
+            raise ValidationError(
+                "a handler of gaps is for gaps alone, of all sources: write @bus.on(hl.Gap), and look at gap.source"
+            )
+        return frozenset(), None
     else:
-        types = frozenset(as_event_type(value) for value in what) or frozenset(EventType)
+        types = frozenset(
+            as_event_type(value) for value in what if not isinstance(value, type) or not issubclass(value, Gap)
+        ) or frozenset(EventType)
         pattern = symbol
     return types, None if pattern == "*" else pattern
 

@@ -1,4 +1,4 @@
-"""One emitted event on its way through the handlers: the object goes to each as it is, no column is converted."""
+"""One emitted event, or one notice, on its way through the handlers: the object goes to each as it is."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from hftlab.events.types import Event
 
 
 class Single:
-    """``event`` and its row, given to each of ``handlers`` in turn. Driven like a Chunk of one row."""
+    """``event`` and its row, given to each of ``handlers`` in turn. Driven like a Chunk of one row.
+
+    A notice has no row, and its handlers no ``where``. ``cause`` is what events emitted by the handlers name as theirs.
+    """
 
     def __init__(
         self,
-        event: Event,
-        rows: Rows,
+        event: Event | Any,
+        rows: Rows | None,
         handlers: Sequence[Subscription],
         failures: FailureLog,
         coroutines: Coroutines,
+        cause: int,
     ) -> None:
         self.event = event
+        self._cause = cause
         self.rows = rows
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
@@ -65,6 +70,7 @@ class Single:
         def refuse(position: int, error: Exception) -> None:
             self._failures.record(subscription, self.event, error)
 
+        assert self.rows is not None
         return bool(subscription.judge(self.rows, refuse)[0])
 
     def settle(self, reached: Suspended | Any | BaseException) -> None:
@@ -78,13 +84,13 @@ class Single:
         elif reached is not None:
             self.emitted.append((0, subscription, reached))
 
-    def event_at(self, position: int) -> Event:
-        """The event."""
+    def event_at(self, position: int) -> Event | Any:
+        """The event, or notice."""
         return self.event
 
     def id_at(self, position: int) -> int:
-        """The event's id."""
-        return self.event.event_id
+        """The id that names it as a cause."""
+        return self._cause
 
 
 @lru_cache(maxsize=1_024)

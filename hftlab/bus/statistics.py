@@ -12,7 +12,11 @@ from hftlab.bus.subscriptions import Subscription
 
 @dataclass(frozen=True)
 class BusStatistics:
-    """Counts since the bus was made, in events. published = handled + waiting + dropped, at every moment.
+    """Counts since the bus was made, in events.
+
+    published = handled + waiting + held + redelivered + duplicate + set_aside + dropped, at every moment. ``held``
+    waits for missing numbers; ``redelivered`` came twice from the log, ``duplicate`` twice from the venue;
+    ``set_aside`` came too late, or in conflict with what came before: see ``bus.gaps``.
 
     ``dropped``: published, and given up by ``close`` or the end of a run. ``emitted``: dispatched emissions;
     ``emissions_refused``: beyond what one event may lead to. ``failures``: failed calls. ``waits``: publications that
@@ -30,6 +34,10 @@ class BusStatistics:
     capacity: int
     subscriptions: int
     run: str
+    held: int = 0
+    redelivered: int = 0
+    duplicate: int = 0
+    set_aside: int = 0
 
 
 def html_of_bus(title: str, subscriptions: Sequence[Subscription], failures: FailureLog) -> str:

@@ -35,7 +35,8 @@ class Subscription:
     """One handler's registration; ``EventBus.on`` makes it, ``cancel`` on the bus ends it.
 
     ``types`` and ``pattern`` (a symbol pattern; None: all) say what is wanted, ``where`` is a vectorised predicate over
-    rows of a type. ``fields`` are the parameter names of a ``fields`` handler. The counts are of the whole life of the
+    rows of a type. ``fields`` are the parameter names of a ``fields`` handler. ``notice``: the class of notices that it
+    wants instead of events. The counts are of the whole life of the
     subscription: ``calls``, and the events ``delivered`` in them, ``failed`` calls, events ``emitted``, and, of a batch
     handler that was cancelled, the events ``missed`` because its batch was not full yet.
     """
@@ -48,6 +49,7 @@ class Subscription:
     where: Where | None = None
     fields: tuple[str, ...] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
+    notice: type | None = None
     calls: int = 0
     delivered: int = 0
     failed: int = 0
@@ -109,6 +111,7 @@ class Subscription:
 
     def __repr__(self) -> str:
         wanted = ", ".join(f"{event_type.topic}.{self.pattern or '*'}" for event_type in sorted(self.types))
+        wanted = wanted if self.notice is None else self.notice.__name__
         return f"Subscription({self.name}: {wanted}; {self.mode})"
 
 

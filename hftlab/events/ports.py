@@ -6,7 +6,7 @@ Packages that never import one another meet here. Everything is described by wha
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -139,6 +139,10 @@ class BusRun(Protocol):
         """Take back all offered rows that no handler was given yet, and return how many: the last ones offered."""
         ...
 
+    def tell(self, notice: object) -> None:
+        """Tell the handlers that subscribed to the notice's class, when all rows queued so far are handled."""
+        ...
+
     def finish(self) -> None:
         """Say that no row will be offered any more: what batch handlers wait for is delivered by the next ``work``."""
         ...
@@ -190,8 +194,12 @@ class RunBus(Protocol):
         clock: DrivenClock,
         observer: Observer | None = None,
         give_way: Callable[[], bool] = ...,
+        gaps: Any = None,
     ) -> BusRun:
-        """Put a run on the bus. ``give_way`` is asked by the next run: end this one and return True, or False."""
+        """Put a run on the bus. ``give_way`` is asked by the next run: end this one and return True, or False.
+
+        ``gaps`` is the run's table of gaps, for whoever asks the bus for it.
+        """
         ...
 
     def refuse_handlers(self, what: str) -> None:

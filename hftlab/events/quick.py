@@ -55,7 +55,7 @@ def _header(
         and 0 <= received <= _I64
         and 0 <= cause <= _I64
         and -1 <= sequence <= _I64
-        and (1 <= span <= _U32 or (span == 0 and flags & _HEARTBEAT))
+        and (1 <= span <= _U32 or (span == 0 and flags & _HEARTBEAT != 0))
         and (sequence < 0 or span <= sequence + 1)
         and 0 <= part <= _U32
         and 0 <= epoch <= _U32

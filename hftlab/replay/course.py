@@ -12,11 +12,15 @@ from tqdm.auto import tqdm
 
 from hftlab.clock import VirtualClock
 from hftlab.events.ports import RunBus, SessionInfo, Work
-from hftlab.replay.feeder import PIECE_ROWS, Fed, Feeder, Opening, Until
+from hftlab.replay.feeder import PIECE_ROWS, Fed, Feeder, Until
+from hftlab.replay.incoming import Incoming, Opening
 from hftlab.replay.pace import Pace
 from hftlab.replay.selection import Selection
 from hftlab.replay.statistics import RateMeter
 from hftlab.replay.transcript import Transcript
+from hftlab.sequence import Ordering
+from hftlab.sequence.gaps import gap_of
+from hftlab.sequence.stage import OrderStage
 
 SLICE_NS = 400_000
 _LONGEST_SLEEP_S = 0.02
@@ -54,6 +58,7 @@ class Course:
         *,
         slice_ns: int,
         log_sequence: int,
+        ordering: Ordering,
     ) -> None:
         self.clock = clock
         self.transcript = Transcript(bus.symbols, bus.sources, session.number)
@@ -62,13 +67,14 @@ class Course:
         self._total = session.events
         self._first_log_sequence = log_sequence
         self._selection, self._pace, self._slice_ns = selection, pace, slice_ns
-        self._feeder = Feeder(opening, selection, pace)
+        self.stage = OrderStage(ordering, bus.symbols, bus.sources)
+        self._feeder = Feeder(Incoming(opening, selection, self.stage), pace, clock)
         self._filtered_before = 0
         self._meter = RateMeter()
         self._lag_ns = 0
         self._changed = False
         self._woken = asyncio.Event()
-        self._run = bus.begin_run(name, clock, self.transcript.observe, give_way)
+        self._run = bus.begin_run(name, clock, self.transcript.observe, give_way, self.stage.gaps)
 
     # -- driving ------------------------------------------------------------------------------------------------------
 
@@ -188,10 +194,13 @@ class Course:
         before = self.log_sequence
         await self._feeder.close()
         self._filtered_before += self._feeder.filtered
-        self._feeder = Feeder(opening, self._selection, self._pace)
+        held = self.stage.skip()
+        self._feeder = Feeder(Incoming(opening, self._selection, self.stage), self._pace, self.clock)
         self._pace.jump()
         self._first_log_sequence = before
-        first = await self._feeder.first_log_sequence()
+        for notice in held.notices:
+            self._run.tell(gap_of(notice.tolist()[1:], self.stage.gaps.sources))
+        first = await self._feeder.first_log_sequence(self._run)
         if first is not None:
             self.skipped += first - before
             self._first_log_sequence = first

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlab.events.batch import EventBatch
-from hftlab.events.ports import BusRun
+from hftlab.events.ports import BusRun, DrivenClock
 from hftlab.events.records import Rows
+from hftlab.replay.incoming import Incoming, Mark
 from hftlab.replay.pace import Pace
-from hftlab.replay.selection import Selection, rows_where
+from hftlab.replay.selection import rows_where
 
 PIECE_ROWS = 4_096
 """How many rows are queued at once: half a millisecond flat out, so a pause or another speed takes hold as fast."""
@@ -61,38 +63,32 @@ class Until:
         return int(np.argmax(beyond)) + (self.predicate is not None)
 
 
-Opening = Callable[[int | None], AsyncIterator[EventBatch]]
-"""Begins to read at a log sequence (None: where the range begins)."""
-
-
 class Feeder:
-    """Reads what ``opening`` opens, applies ``selection``, and queues what is due by ``pace`` on a run.
+    """Queues what comes in, and is due by ``pace``, on a run; moves ``clock`` on where time passed without a row."""
 
-    A reading that was cancelled, or that failed, is dead: the next one begins behind what was read.
-    """
-
-    def __init__(self, opening: Opening, selection: Selection, pace: Pace) -> None:
-        self.filtered = 0
+    def __init__(self, incoming: Incoming, pace: Pace, clock: DrivenClock) -> None:
         self.next_log_sequence: int | None = None
-        self._opening = opening
-        self._source: AsyncIterator[EventBatch] | None = None
-        self._read_up_to: int | None = None
-        self._through = False
-        self._selection = selection
-        self._pace = pace
+        self._incoming, self._pace, self._clock = incoming, pace, clock
         self._pending: EventBatch | None = None
         self._paced: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._marks: deque[Mark] = deque()  # offsets count from the first pending row
         # What was queued last. Rows are queued only when none is left from before, so what is withdrawn is its end.
         self._queued = EventBatch.empty()
         self._queued_paced: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._reached_before: int | None = None
         self._reached_bound = False
+
+    @property
+    def filtered(self) -> int:
+        """How many rows the filters kept back."""
+        return self._incoming.filtered
 
     async def feed(self, run: BusRun, wall_ns: int, *, most: int, waits: bool, until: Until | None) -> Feeding:
         """Queue the next rows: up to ``most``, not past ``until``, and (``waits``) only those that are due."""
         if self._reached_bound:
             self._reached_bound = False
             return Feeding(Fed.BOUND)
-        if not await self._fill():
+        if not await self._fill(run):
             return Feeding(Fed.END)
         assert self._pending is not None
         piece = self._pending[: min(most, PIECE_ROWS)]
@@ -107,6 +103,10 @@ class Feeder:
             if not ready:
                 return Feeding(Fed.EARLY, due_ns)
             count = min(count, ready)
+        # Nothing is queued now, so what is marked before the first row has its turn.
+        self._pass_marks(run, 0)
+        if self._marks:
+            count = min(count, self._marks[0].offset)
         taken = run.offer(piece[:count])
         self._reached_bound = taken == stop
         self._consume(taken)
@@ -118,19 +118,23 @@ class Feeder:
         count = run.withdraw()
         if not count:
             return
-        back, paced = self._queued[-count:], self._queued_paced[-count:]
+        left = len(self._queued) - count
+        back, paced = self._queued[left:], self._queued_paced[left:]
         self._pending = back if self._pending is None else EventBatch.concat([back, self._pending])
         self._paced = np.concatenate([paced, self._paced])
-        self.next_log_sequence = int(back.records["log_sequence"][0])
+        self._marks = deque(mark._replace(offset=mark.offset + count) for mark in self._marks)
+        self.next_log_sequence = self._reached_before
+        self._note_reached(self._queued[:left])
+        self._queued, self._queued_paced = self._queued[:left], self._queued_paced[:left]
 
     def hurried(self) -> None:
         """Say that rows were queued without waiting: the pace goes on from the latest of them."""
         if len(self._queued_paced):
             self._pace.skip_to(int(self._queued_paced[-1]))
 
-    async def first_log_sequence(self) -> int | None:
+    async def first_log_sequence(self, run: BusRun) -> int | None:
         """The log sequence of the next row; None at the end."""
-        if not await self._fill():
+        if not await self._fill(run):
             return None
         assert self._pending is not None
         return int(self._pending.records["log_sequence"][0])
@@ -138,44 +142,50 @@ class Feeder:
     async def close(self) -> None:
         """Stop reading."""
         self._pending = None
-        await self._stop_reading()
+        self._marks.clear()
+        await self._incoming.close()
 
-    async def _stop_reading(self) -> None:
-        source, self._source = self._source, None
-        aclose = getattr(source, "aclose", None)
-        if aclose is not None:
-            await aclose()
-
-    async def _fill(self) -> bool:
+    async def _fill(self, run: BusRun) -> bool:
         """Make sure that rows are pending; False at the end."""
-        while self._pending is None and not self._through:
-            try:
-                await self._read()
-            except BaseException:
-                await self._stop_reading()
-                raise
-        return self._pending is not None
+        while self._pending is None:
+            came = await self._incoming.next()
+            if came is None:
+                self._pass_marks(run, 0)
+                return False
+            batch, marks = came
+            self._marks.extend(marks)
+            if len(batch):
+                self._pending = batch
+                arrivals = batch.records["received"]
+                for mark in marks:  # what was released later than it arrived is due then
+                    if mark.offset < len(arrivals) and mark.moment_ns > arrivals[mark.offset]:
+                        arrivals = arrivals.copy()
+                        arrivals[mark.offset] = mark.moment_ns
+                self._paced = self._pace.paced(arrivals)
+            else:
+                self._pass_marks(run, 0)
+        return True
 
-    async def _read(self) -> None:
-        if self._source is None:
-            self._source = self._opening(self._read_up_to)
-        batch = await anext(self._source, None)
-        if batch is None:
-            self._through = True
-            await self._stop_reading()
-        elif len(batch):
-            chosen = self._selection.apply(batch)
-            self._read_up_to = int(batch.records["log_sequence"][-1]) + 1
-            self.filtered += len(batch) - len(chosen)
-            if len(chosen):
-                self._pending = chosen
-                self._paced = self._pace.paced(chosen.records["received"])
+    def _pass_marks(self, run: BusRun, offset: int) -> None:
+        """Have the clock and the handlers told what is marked up to the row at ``offset``."""
+        while self._marks and self._marks[0].offset <= offset:
+            mark = self._marks.popleft()
+            self._clock.advance_to(mark.moment_ns)
+            for gap in mark.gaps:
+                run.tell(gap)
 
     def _consume(self, count: int) -> None:
         assert self._pending is not None
-        if count:
-            self.next_log_sequence = int(self._pending.records["log_sequence"][count - 1]) + 1
+        self._reached_before = self.next_log_sequence
         self._queued, self._queued_paced = self._pending[:count], self._paced[:count]
+        self._note_reached(self._queued)
         rest = self._pending[count:]
         self._pending = rest if len(rest) else None
         self._paced = self._paced[count:]
+        self._marks = deque(mark._replace(offset=mark.offset - count) for mark in self._marks)
+
+    def _note_reached(self, batch: EventBatch) -> None:
+        """Rows may be released out of the order of the log: what was reached is the highest number so far."""
+        if len(batch):
+            reached = int(batch.records["log_sequence"].max()) + 1
+            self.next_log_sequence = max(self.next_log_sequence or 0, reached)

@@ -19,13 +19,17 @@ from hftlab.errors import EmptyRange, ReplayError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import FailedCalls, LogRange, RunBus, SessionInfo, SessionLog
 from hftlab.events.records import Rows
+from hftlab.replay.around import around
 from hftlab.replay.course import SLICE_NS, Course, Halt
-from hftlab.replay.feeder import Opening, Until
+from hftlab.replay.feeder import Until
+from hftlab.replay.incoming import Opening
 from hftlab.replay.pace import Pace, check_gap
 from hftlab.replay.selection import Selection, Span, bound
 from hftlab.replay.shown import describe, html_of, nothing_left
-from hftlab.replay.statistics import ReplayStatistics, State
+from hftlab.replay.statistics import ReplayStatistics, State, order_counts
 from hftlab.replay.trace import PriceTrace
+from hftlab.sequence import Gap, GapTable, Ordering
+from hftlab.sequence.stage import OrderStage
 
 DEFAULT_PREFETCH = 4
 
@@ -54,6 +58,7 @@ class Replay:
         max_gap_s: float | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         slice_ns: int = SLICE_NS,
+        ordering: Ordering | None = None,
     ) -> None:
         if not 1 <= prefetch <= 64:
             raise ValidationError(f"prefetch is how many reads are under way at once, 1 to 64; got {prefetch}")
@@ -63,6 +68,7 @@ class Replay:
         self.selection = selection or Selection()
         self._log, self._bus = log, bus
         self._prefetch, self._slice_ns = prefetch, slice_ns
+        self.ordering = ordering or Ordering()
         self._pace = Pace(speed, check_gap(max_gap_s))
         self._state = State.READY
         self._span: Span | None = None
@@ -288,6 +294,7 @@ class Replay:
             self._give_way,
             slice_ns=self._slice_ns,
             log_sequence=part.start_log or 0,
+            ordering=self.ordering,
         )
 
     def _opening(self, info: SessionInfo, part: LogRange) -> Opening:
@@ -398,6 +405,21 @@ class Replay:
         return EventBatch.empty() if self._course is None else self._course.transcript.latest(count)
 
     @property
+    def gaps(self) -> GapTable:
+        """The gaps of this run's sources, found so far; ``.set_aside`` has the rows that came too late, or twice."""
+        if self._course is None:
+            return OrderStage(self.ordering, self._bus.symbols, self._bus.sources).gaps
+        return self._course.stage.gaps
+
+    async def around(self, gap: Gap, messages: int = 10) -> tuple[EventBatch, EventBatch]:
+        """The recorded events of a gap's source on either side of it: the last ``messages`` before, the first after.
+
+        Reads the session anew, whatever the replay's filters; empty where the gap knows no such event. Moves nothing.
+        """
+        info = await self._log.session(self.session_name)
+        return await around(self._log, info, gap, messages, self._bus.symbols, self._bus.sources)
+
+    @property
     def failures(self) -> FailedCalls:
         """What handlers of the bus raised so far, also while it still plays: the latest 100, the oldest first."""
         return self._bus.failures
@@ -421,6 +443,7 @@ class Replay:
             rate_hz=0.0 if course is None else course.rate_hz,
             lag_ns=0 if course is None else course.lag_ns,
             counts={} if course is None else course.counts,
+            **({} if course is None else order_counts(course.stage.statistics())),
             failure="" if self._failure is None else f"{type(self._failure).__name__}: {self._failure}",
         )
 

@@ -86,17 +86,20 @@ class Selection:
         if ends is not None and ends <= session.start_ns:
             raise EmptyRange(f"nothing comes before {format_time(ends)}: {has}")
 
-    def apply(self, batch: EventBatch) -> EventBatch:
-        """The rows of a batch that ``symbols`` and ``where`` leave; zero-copy where that is all. Vectorised."""
+    def mask(self, batch: EventBatch) -> npt.NDArray[np.bool_] | None:
+        """Which rows of a batch ``symbols`` and ``where`` leave; None: all of them. Vectorised."""
         mask: npt.NDArray[np.bool_] | None = None
         if self.symbols is not None:
             mask = self._wanted_symbols(batch.symbols)[batch.records["symbol"]]
         if self.where is not None:
             kept = rows_where(self.where, batch, "where=")
             mask = kept if mask is None else mask & kept
-        if mask is None or bool(mask.all()):
-            return batch
-        return batch.where(mask)
+        return None if mask is None or bool(mask.all()) else mask
+
+    def apply(self, batch: EventBatch) -> EventBatch:
+        """The rows of a batch that ``symbols`` and ``where`` leave; zero-copy where that is all."""
+        mask = self.mask(batch)
+        return batch if mask is None else batch.where(mask)
 
     def _wanted_symbols(self, symbols: SymbolTable) -> npt.NDArray[np.bool_]:
         wanted = set(_symbols(self.symbols or ()))

@@ -6,6 +6,8 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 
+from hftlab.sequence.stage import StageStatistics
+
 
 class State(enum.Enum):
     """Where a replay is in its life."""
@@ -22,7 +24,9 @@ class ReplayStatistics:
     """The current run. Times are ns UTC; 0 where there is none yet.
 
     ``delivered`` counts recorded events, ``emitted`` what handlers added, ``filtered`` what the filters kept back,
-    ``skipped`` what a seek went past. ``progress`` is 0 to 1 of the range by time of arrival. ``rate_hz`` is events a
+    ``skipped`` what a seek went past; ``held`` rows wait for missing numbers; ``redelivered``, ``duplicate``,
+    ``late``, ``conflicting`` and ``orphaned`` rows were not delivered: see ``replay.gaps``. ``gaps`` are those found,
+    ``lost`` the numbers that were given up. ``progress`` is 0 to 1 of the range by time of arrival. ``rate_hz`` is events a
     second lately, ``lag_ns`` how far behind its speed the replay is. ``counts`` has delivered and emitted rows by type.
     """
 
@@ -42,6 +46,30 @@ class ReplayStatistics:
     lag_ns: int
     counts: dict[str, int]
     failure: str
+    held: int = 0
+    redelivered: int = 0
+    duplicate: int = 0
+    late: int = 0
+    conflicting: int = 0
+    orphaned: int = 0
+    gaps: int = 0
+    lost: int = 0
+
+
+def order_counts(stage: StageStatistics) -> dict[str, int]:
+    """What a stage's statistics add to a replay's."""
+    order = stage.order
+    merged_late = 0 if stage.merge is None else stage.merge.late
+    return {
+        "held": stage.held_rows,
+        "redelivered": stage.dedup.redelivered,
+        "duplicate": order.duplicate_rows,
+        "late": order.late_rows + merged_late,
+        "conflicting": order.conflicting_rows,
+        "orphaned": order.orphaned_rows,
+        "gaps": order.gaps,
+        "lost": order.lost,
+    }
 
 
 class RateMeter:

@@ -137,6 +137,18 @@ class Deduplicator:
             return Deduplicated(batch if taken == length else batch[:taken], taken, 0)
         return self._without_dropped(batch, ~taken)
 
+    def take_back(self, batch: EventBatch) -> None:
+        """Forget that these rows were processed, because nobody took them: the last ones that came out, in order."""
+        records = batch.records
+        at.take_back(
+            self._address, records.ctypes.data, records.strides[0] if len(records) else 0, len(records),
+            batch.session_number,
+        )  # fmt: skip
+
+    def clear(self) -> None:
+        """Forget all ids: what was read ahead of a jump comes again, and is new then. Counts as their expiry."""
+        self._rings[:] = 0
+
     def _without_dropped(self, batch: EventBatch, taken: int) -> Deduplicated:
         dropped = self._get(at.DROPPED)
         if dropped == taken:

@@ -8,8 +8,8 @@ exactly one row.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from hftlab.clock import format_time
 from hftlab.errors import ValidationError
 from hftlab.events.tables import Source, SourceTable
 from hftlab.sequence.aside import SetAside
+from hftlab.sequence.ordering import Ordering
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,11 +112,21 @@ GAP = np.dtype(
 """A gap in ``GapTable.records``: ``source`` is an id of the table's sources, ``serial`` counts gaps as they opened."""
 
 
-def gap_of(record: Any, sources: SourceTable) -> Gap:
-    """One row of ``GapTable.records`` as a Gap."""
-    _, source, epoch, first, last, state, reason, opened_ns, closed_ns, before, after = record.tolist()
+def gap_of(values: Sequence[int], sources: SourceTable) -> Gap:
+    """The values of one row of ``GapTable.records`` as a Gap."""
+    _, source, epoch, first, last, state, reason, opened_ns, closed_ns, before, after = values
     return Gap(
         sources[source], epoch, first, last, GapState(state), GapReason(reason), opened_ns, closed_ns, before, after
+    )
+
+
+def what_is_open(gaps: GapTable, ordering: Ordering) -> str:
+    """What a full strict window waits for, and what to do about it."""
+    gap = next(gap for gap in gaps if gap.state is GapState.OPEN)
+    return (
+        f"{gap.source} waits for number {gap.first:,} to {gap.last:,}: its events are of a strict type, and its window "
+        f"of {ordering.window:,} messages is full. Give the numbers up with .gaps.give_up() and go on, or make the "
+        "window larger, or the type best-effort: Ordering(window=…, strict=…)"
     )
 
 
@@ -171,10 +182,10 @@ class GapTable:
         return len(self._read())
 
     def __iter__(self) -> Iterator[Gap]:
-        return (gap_of(record, self._sources) for record in self._read())
+        return (gap_of(record, self._sources) for record in self._read().tolist())
 
     def __getitem__(self, index: int) -> Gap:
-        return gap_of(self._read()[index], self._sources)
+        return gap_of(self._read()[index].tolist(), self._sources)
 
     # -- deciding -------------------------------------------------------------------------------------------------
 
@@ -252,7 +263,7 @@ class GapTable:
             f"<td>{gap.numbers:,}</td><td>{gap.state.name.lower()}</td>"
             f"<td>{gap.reason.name.lower() if gap.reason else ''}</td><td>{format_time(gap.opened_ns)}</td>"
             f"<td>{format_time(gap.closed_ns) if gap.closed_ns else ''}</td></tr>"
-            for gap in (gap_of(record, self._sources) for record in records[:_HTML_ROWS])
+            for gap in (gap_of(record, self._sources) for record in records[:_HTML_ROWS].tolist())
         )
         more = f"<div>… {len(records) - _HTML_ROWS:,} more: .to_frame()</div>" if len(records) > _HTML_ROWS else ""
         head = "".join(

@@ -78,7 +78,8 @@ DEADLINES_MASK = 43
 FIRST_TABLE = 44  # from here on, the address of each table of State behind ``control``, in that order
 SOURCES_AT, COUNTS_AT, SEEN_AT, NODES_AT, STORE_AT, LINKS_AT, GAPS_AT, DEADLINES_AT = range(44, 52)
 ASIDE_IDS_AT, ORDER_AT, NOTICES_AT, ASIDE_AT = range(52, 56)
-CONTROLS = 56
+STRICT_SOURCES = 56
+CONTROLS = 57
 
 # -- sources ---------------------------------------------------------------------------------------------------------
 RULE = 0

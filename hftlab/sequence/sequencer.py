@@ -26,7 +26,7 @@ NOTICE = np.dtype([("position", "<i8"), *((name, "<i8") for name in GAP.names or
 """What happened to a gap: the fields of ``GAP`` as of then, and how many rows were delivered before."""
 
 
-_NONE = np.zeros(0, NOTICE)
+NO_NOTICES = np.zeros(0, NOTICE)
 _NO_TIMES = np.zeros(0, np.int64)
 
 
@@ -44,6 +44,11 @@ class Sequenced:
     _started_ns: int
     _arrivals: npt.NDArray[np.int64]
     _releases: npt.NDArray[np.int64]
+
+    @property
+    def changed(self) -> bool:
+        """Whether ``batch`` is more, or other, than the first rows of what was given."""
+        return len(self._releases) > 0
 
     @property
     def released_ns(self) -> npt.NDArray[np.int64]:
@@ -114,10 +119,22 @@ class Sequencer:
         """Begin anew elsewhere: what is open is lost (SKIPPED), held messages come out, any number may come next."""
         return self._decide([(at.SKIP, -1)], 0)
 
-    def may_press_back(self, messages: int) -> bool:
-        """Whether that many messages more might find a strict window full. Errs on the side of yes."""
-        strict_held = int(self._tables.state.control[at.STRICT_HELD])
-        return strict_held + messages > self.ordering.window and (strict_held > 0 or messages > self.ordering.window)
+    def strict_room(self, batch: EventBatch) -> int | None:
+        """How many messages are sure not to find a strict window full; None: the batch has nothing of a strict type."""
+        if not self._may_be_strict(batch):
+            return None
+        return max(self.ordering.window - int(self._tables.state.control[at.STRICT_HELD]), 0)
+
+    def _may_be_strict(self, batch: EventBatch) -> bool:
+        types = self.ordering.strict
+        if batch.type in types or (batch.type is None and bool(np.isin(batch.records["type"], list(types)).any())):
+            return True
+        # A source is of its first message's type, whatever else it sends.
+        state = self._tables.state
+        if not state.control[at.STRICT_SOURCES]:
+            return False
+        known = batch.records["source"][batch.records["source"] < len(state.sources)]
+        return bool(state.sources[known, at.STRICT].any())
 
     @property
     def wants_work(self) -> bool:
@@ -178,7 +195,9 @@ class Sequencer:
         count, prefix = int(control[at.OUT]), int(control[at.PREFIX])
         if control[at.ASIDE]:
             self._keep_aside(batch, words, state.aside[: control[at.ASIDE]])
-        notices = state.notices[: control[at.NOTICES]].copy().view(NOTICE).reshape(-1) if control[at.NOTICES] else _NONE
+        notices = (
+            state.notices[: control[at.NOTICES]].copy().view(NOTICE).reshape(-1) if control[at.NOTICES] else NO_NOTICES
+        )
         if len(notices) or control[at.HELD_ROWS] or count != len(batch):
             self._version += 1
         if count == prefix:
@@ -261,7 +280,7 @@ def _words(records: Rows) -> at.Table:
 
 def _joined(batch: EventBatch, parts: list[Sequenced]) -> Sequenced:
     if not parts:
-        return Sequenced(batch[:0], 0, _NONE, 0, _NO_TIMES, _NO_TIMES)
+        return Sequenced(batch[:0], 0, NO_NOTICES, 0, _NO_TIMES, _NO_TIMES)
     filled = [part.batch for part in parts if len(part.batch)]
     before = 0
     notices = []

@@ -64,7 +64,8 @@ class SlidingWindow:
     leaves in pieces. Sorted is therefore whatever is never more than ``hold_ns`` behind.
 
     Batches may be cut anywhere: the output is the same. Memory for the rows held, 240 bytes each, grows between calls;
-    a source that is reordered by number has 12 KiB. O(log n) a message, O(1) in order. One thread.
+    a source that is reordered by number has 12 KiB. O(log k) a message for k merged sources, O(1) for a source in order,
+    O(log n) with n held for what is out of order. One thread.
     """
 
     def __init__(
@@ -196,10 +197,13 @@ class SlidingWindow:
 class _Output:
     """Collects what leaves piece by piece, and copies nothing as long as that is the input as it is."""
 
-    def __init__(self, memory: SlidingTables, batch: EventBatch) -> None:
-        self._tables, self._batch = memory, batch
-        self._rows: list[Ints] = []
-        self._moments: list[Ints] = []
+    def __init__(self, tables: SlidingTables, batch: EventBatch) -> None:
+        self._tables, self._batch = tables, batch
+        # Of one piece the size is known when it is done; of several, what may leave is what is held and what comes.
+        # Joining them instead would touch fresh memory twice, which is most of a large batch's time.
+        most = int(tables.control[at.HELD_ROWS]) + len(batch) if len(batch) > PIECE_ROWS else 0
+        self._rows: Ints = np.empty((most, _ROW_WORDS), np.int64)
+        self._moments: Ints = np.empty(most, np.int64)
         self._untouched = True
         self._count = self._types = 0
 
@@ -207,31 +211,37 @@ class _Output:
         """Take what a kernel let go, and the rows that it was given."""
         control = self._tables.control
         count = int(control[at.OUT])
-        if self._untouched and not (count == control[at.PREFIX] == len(words)):
-            self._untouched = False
-            self._add_input()
+        if not len(self._moments):
+            self._rows, self._moments = np.empty((count, _ROW_WORDS), np.int64), np.empty(count, np.int64)
+        begin, end = self._count, self._count + count
+        self._count = end
         if self._untouched:
-            self._moments.append(self._tables.order[:count, at.O_MOMENT].copy())
-            self._count += count
-        elif count:
-            rows, moments = np.empty((count, _ROW_WORDS), np.int64), np.empty(count, np.int64)
+            if count == control[at.PREFIX] == len(words):
+                self._moments[begin:end] = self._tables.order[:count, at.O_MOMENT]
+                return
+            self._untouched = False
+            self._add_input(begin)
+        if count:
+            rows, moments = self._rows[begin:end], self._moments[begin:end]
             self._types |= gather_slid(self._tables.address, words.ctypes.data, rows.ctypes.data, moments.ctypes.data)
-            self._rows.append(rows)
-            self._moments.append(moments)
 
-    def _add_input(self) -> None:
-        if self._count:
-            records = self._batch.records[: self._count]
-            self._rows.append(_words(records))
+    def _add_input(self, count: int) -> None:
+        """The first rows of the input left as they are."""
+        if count:
+            records = self._batch.records[:count]
+            self._rows[:count] = _words(records)
             self._types |= int(np.bitwise_or.reduce(1 << records["type"].astype(np.int64)))
 
     def slid(self, symbols: SymbolTable, sources: SourceTable, session_number: int) -> Slid:
         """All of it."""
-        moments = self._moments[0] if len(self._moments) == 1 else np.concatenate([_NO_TIMES, *self._moments])
-        if self._untouched or not self._rows:
-            return Slid(self._batch if self._untouched else self._batch[:0], moments)
-        rows = self._rows[0] if len(self._rows) == 1 else np.concatenate(self._rows)
+        if self._untouched:
+            return Slid(self._batch, self._moments)
+        rows, moments = self._rows[: self._count], self._moments[: self._count]
+        if 2 * self._count < len(self._rows):
+            rows, moments = rows.copy(), moments.copy()  # don't keep alive what nobody looks at
         event_type = _TYPES.get(self._types)
+        if event_type is None and not self._count:
+            return Slid(self._batch[:0], moments)
         records = rows.view(RECORD if event_type is None else DTYPES[event_type]).reshape(-1)
         return Slid(EventBatch(records, symbols, sources, session_number=session_number), moments)
 
@@ -243,5 +253,4 @@ def _words(records: Rows) -> Ints:
     return records.view(np.int64, np.ndarray).reshape(len(records), _ROW_WORDS)
 
 
-_NO_TIMES = np.zeros(0, np.int64)
 _NO_ROWS: Rows = np.zeros(0, RECORD)

@@ -57,7 +57,7 @@ class SlidingTables:
             self.sources = _grown(self.sources, max(_FIRST_SOURCES, 1 << (len(self._table) - 1).bit_length()))
         try:
             for number in range(self._known, len(self._table)):
-                self.sources[number] = self._group_of(number), -1, at.NEVER
+                self.sources[number] = self._group_of(number), -1, at.NEVER, -1
                 self._known = number + 1
         finally:
             self._place()
@@ -86,7 +86,7 @@ class SlidingTables:
         group = int(self.control[at.GROUPS])
         if group == len(self.groups):
             self.groups = _grown(self.groups, max(1, 2 * group))
-        self.groups[group, [at.RUN_HEAD, at.RUN_TAIL, at.HEAP, at.LAST_MAJOR]] = -1
+        self.groups[group, [at.HEAP, at.LAST_MAJOR]] = -1
         self.control[at.GROUPS] = group + 1
         return group
 

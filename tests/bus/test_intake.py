@@ -11,6 +11,8 @@ from hftlab.clock import VirtualClock
 from hftlab.errors import ValidationError
 from hftlab.events import EventBatch, EventType, SourceTable, SymbolTable
 from hftlab.events.records import DTYPES, RECORD
+from hftlab.sequence import Ordering
+from hftlab.sequence.stage import OrderStage
 from tests.bus.samples import START_NS, trades
 
 
@@ -18,7 +20,7 @@ from tests.bus.samples import START_NS, trades
 def intake() -> Intake:
     symbols, sources = SymbolTable(["ETH"]), SourceTable()
     backlog = Backlog(dict.fromkeys(EventType, 1 << 14))
-    return Intake(backlog, symbols, sources, VirtualClock(START_NS))
+    return Intake(backlog, symbols, sources, VirtualClock(START_NS), OrderStage(Ordering(), symbols, sources))
 
 
 def test_a_sound_batch_is_not_copied(intake: Intake) -> None:

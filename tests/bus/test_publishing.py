@@ -132,10 +132,12 @@ async def test_recorded_events_keep_their_ids(bus: EventBus) -> None:
 
     batch = trades(2, first=5, session_number=3)
     bus.offer(batch)
-    bus.publish_nowait(batch[0])
+    bus.publish_nowait(trades(1, first=9, session_number=3)[0])
+    bus.publish_nowait(batch[0])  # once more
     bus.publish_nowait(tick())
     work_off(bus)
-    assert seen == [3 << 40 | 5, 3 << 40 | 6, 3 << 40 | 5, 0]
+    assert seen == [3 << 40 | 5, 3 << 40 | 6, 3 << 40 | 9, 0]
+    assert bus.statistics().redelivered == 1
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class FakeBus:
             work=self.work,
             settle=self.settle,
             withdraw=lambda: self.note("withdraw"),
+            tell=lambda notice: self.asked.append(f"tell {notice}"),
             finish=lambda: self.asked.append("finish"),
             end=self.end,
             counts=lambda: (self.handled, 2 * self.handled),

@@ -21,7 +21,7 @@ ROWS = EventBatch.from_events([EVENT]).records
 
 def single(*handlers: Subscription) -> tuple[Single, FailureLog]:
     failures = FailureLog()
-    return Single(EVENT, ROWS, handlers, failures, Coroutines()), failures
+    return Single(EVENT, ROWS, handlers, failures, Coroutines(), EVENT.event_id), failures
 
 
 def test_everybody_gets_it_in_turn_whatever_the_others_do() -> None:

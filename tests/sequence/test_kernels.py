@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from hftlab.sequence import Ordering, kernels, sequencer
+from hftlab.ring import atomics
+from hftlab.sequence import Ordering, kernels, layout, sequencer
+from hftlab.sequence.kernels import rows
 from tests.sequence.messages import Stream, faulty_stream, streams
 from tests.sequence.playing import assert_same, modelled, sequenced
 from tests.sequence.test_sequencer import orderings
@@ -19,6 +23,9 @@ from tests.sequence.test_sequencer import orderings
 MODULES = [
     importlib.import_module(f"{kernels.__name__}.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)
 ]
+
+
+CALLED_BY_ROWS = ("atomics", "causes", "content", "gaps", "held", "words")
 
 
 @contextmanager
@@ -33,6 +40,13 @@ def uncompiled() -> Iterator[int]:
                     patch.setattr(module, name, value.py_func)
                     replaced += 1
         yield replaced
+
+
+def test_the_kernels_file_names_the_sources_that_its_cached_machine_code_contains() -> None:
+    called = [importlib.import_module(f"{kernels.__name__}.{name}") for name in CALLED_BY_ROWS]
+    sources = (Path(str(module.__file__)).read_bytes() for module in (layout, *called, atomics))
+    found = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+    assert found == rows.COMPILED_IN, f'write COMPILED_IN = "{found}" into rows.py, or stale kernels stay cached'
 
 
 @settings(max_examples=60)

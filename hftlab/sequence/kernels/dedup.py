@@ -157,6 +157,31 @@ def deduplicate(s: int, rows_at: int, stride: int, length: int, now_ns: int, ses
     return ~taken if dropped else taken
 
 
+@njit(cache=True)
+def take_back(s: int, rows: int, stride: int, length: int, session: int) -> None:
+    """Forget that rows were processed: nobody took them. They are the last ones that ``deduplicate`` let pass."""
+    ring_bytes = (RING_WORDS + load(s + BLOCKS) * BLOCK_WORDS) * 8
+    ring = 0
+    for at in range(SESSIONS):
+        found = load(s + RINGS_AT) + at * ring_bytes
+        if load(found + RING_SESSION) == session:
+            ring = found
+    for at in range(length):
+        log = load(rows + at * stride + 24)
+        store(s + PROCESSED, load(s + PROCESSED) - 1)
+        if session == 0 or (log >> _LOG_BITS) | (load(rows + at * stride + 56) & _EMITTED):
+            store(s + UNIDENTIFIED, load(s + UNIDENTIFIED) - 1)
+            continue
+        number = log // BLOCK_IDS
+        place = ring + (RING_WORDS + (number & (load(s + BLOCKS) - 1)) * BLOCK_WORDS) * 8
+        if load(place + BLOCK_NUMBER) != number + 1:
+            store(s + BEYOND, load(s + BEYOND) - 1)
+            continue
+        bits = place + BLOCK_BITS + ((log >> 6) & 15) * 8
+        store(bits, load(bits) & ~(1 << (log & 63)))
+        store(place + BLOCK_COUNT, load(place + BLOCK_COUNT) - 1)
+
+
 @called
 def stretch_until(row: int, stride: int, length: int, log: int, clock: int, now_ns: int) -> int:
     """The time at the end of ``length`` rows, if all have ids that follow each other from ``log``; else -1.

@@ -3,16 +3,19 @@
 The message with the least key has to be found among thousands, while each also has a moment at which it must leave,
 whatever its key. A heap by key with a queue of moments beside it wants deletion from the middle of one of them. Not
 here: a message leaves only behind all that is less, so it is the least when it does, and the queue is a doubly linked
-list. Nearly all messages of a stream in order have the greatest key so far: the *run*, a list that is sorted because
-only such were appended, takes them in O(1). The others go into a pairing heap (Fredman, Sedgewick, Sleator, Tarjan: The
-pairing heap, Algorithmica 1, 1986): O(1) in, O(log n) out, amortised. The least of a group is the lesser of the two.
+list.
+Nor does the heap hold them all. A source's messages come mostly in order, so those whose key is its greatest so far are
+chained behind each other, a *run*, and only the first of a run is in the heap; when it leaves, the next one takes its
+place. Merging k sources thus costs O(log k) a message, however many are held, and a source in order O(1). Any other
+message is in the heap by itself: O(log n). It is a pairing heap (Fredman, Sedgewick, Sleator, Tarjan: The pairing heap,
+Algorithmica 1, 1986), whose costs are amortised ones.
 """
 
 from __future__ import annotations
 
 from hftlab.sequence.kernels import slots as at
 from hftlab.sequence.kernels.atomics import called, get, put
-from hftlab.sequence.kernels.slots import group_fact, set_group, set_slot, slot_fact
+from hftlab.sequence.kernels.slots import group_fact, set_group, set_slot, set_source, slot_fact, source_fact
 
 
 @called
@@ -26,13 +29,32 @@ def before(s: int, one: int, other: int) -> bool:
 
 
 @called
+def insert(s: int, group: int, message: int) -> None:
+    """Put a message behind the run of its source, or into its group's heap."""
+    set_slot(s, message, at.CHILD, -1)
+    set_slot(s, message, at.SIBLING, -1)
+    set_slot(s, message, at.NEXT_IN_RUN, -1)
+    source = slot_fact(s, message, at.SOURCE)
+    tail = source_fact(s, source, at.RUN_TAIL)
+    if tail >= 0 and before(s, tail, message):
+        set_slot(s, tail, at.NEXT_IN_RUN, message)
+    else:
+        set_group(s, group, at.HEAP, meld(s, group_fact(s, group, at.HEAP), message))
+        if tail >= 0:
+            return
+    set_source(s, source, at.RUN_TAIL, message)
+
+
+@called
 def pop(s: int, group: int) -> int:
-    """Take the least message out of a group's run or heap."""
-    head, root = group_fact(s, group, at.RUN_HEAD), group_fact(s, group, at.HEAP)
-    if root < 0 or (head >= 0 and before(s, head, root)):
-        set_group(s, group, at.RUN_HEAD, slot_fact(s, head, at.SIBLING))
-        return head
-    set_group(s, group, at.HEAP, meld_all(s, slot_fact(s, root, at.CHILD)))
+    """Take the least message out of a group's heap; the next of its run comes in."""
+    root = group_fact(s, group, at.HEAP)
+    heap, following = meld_all(s, slot_fact(s, root, at.CHILD)), slot_fact(s, root, at.NEXT_IN_RUN)
+    if following >= 0:
+        heap = meld(s, heap, following)
+    elif source_fact(s, slot_fact(s, root, at.SOURCE), at.RUN_TAIL) == root:
+        set_source(s, slot_fact(s, root, at.SOURCE), at.RUN_TAIL, -1)
+    set_group(s, group, at.HEAP, heap)
     return root
 
 

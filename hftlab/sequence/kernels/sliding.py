@@ -15,13 +15,13 @@ from hftlab.ring.atomics import copy_line, load, store
 from hftlab.sequence.kernels import slots as at
 from hftlab.sequence.kernels.atomics import add, called, get, put, word
 from hftlab.sequence.kernels.lateness import overtaken_ns, rise
-from hftlab.sequence.kernels.least import append, meld, pop, remove
+from hftlab.sequence.kernels.least import append, insert, pop, remove
 from hftlab.sequence.kernels.slots import group_fact, less, set_group, set_slot, set_source, slot_fact, source_fact
 
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too: the
 # first 16 digits of the SHA-256 over slots.py, least.py and lateness.py. A test holds it to the truth. (What else is
 # called are loads and stores of words.)
-COMPILED_IN = "ab32615e94418913"
+COMPILED_IN = "d58e26c1f5cf4bb1"
 
 _LAST_PART = int(Flags.LAST_PART)
 
@@ -147,7 +147,7 @@ def _begin(s: int, slot: int, source: int, rows: int, row: int, numbers: int) ->
         minor = load(numbers + row * 8) if numbers else word(rows, row, 2)
     set_slot(s, slot, at.MAJOR, major)
     set_slot(s, slot, at.MINOR, minor)
-    set_slot(s, slot, at.GROUP, source_fact(s, source, at.GROUP_OF))
+    set_slot(s, slot, at.SOURCE, source)
     set_slot(s, slot, at.TAIL, slot)
     set_slot(s, slot, at.ROWS, 1)
 
@@ -162,8 +162,7 @@ def _continues(s: int, message: int, rows: int, row: int) -> bool:
 @called
 def _close(s: int, message: int) -> None:
     """A message that came in parts has all that it will have."""
-    source = load(get(s, at.STORE_AT) + message * ROW_BYTES + 56) & 0xFFFF
-    set_source(s, source, at.OPEN, -1)
+    set_source(s, slot_fact(s, message, at.SOURCE), at.OPEN, -1)
     remove(s, at.FIRST_OPEN, message)
     _arrive(s, message)
 
@@ -171,11 +170,8 @@ def _close(s: int, message: int) -> None:
 @called
 def _arrive(s: int, message: int) -> None:
     """Hold a message, unless it is too late for that or has no number."""
-    group, major, minor = (
-        slot_fact(s, message, at.GROUP),
-        slot_fact(s, message, at.MAJOR),
-        slot_fact(s, message, at.MINOR),
-    )
+    group = source_fact(s, slot_fact(s, message, at.SOURCE), at.GROUP_OF)
+    major, minor = slot_fact(s, message, at.MAJOR), slot_fact(s, message, at.MINOR)
     if minor < 0 and get(s, at.BY_TIMESTAMP) == 0:
         _put_out(s, message, get(s, at.CLOCK))
         return
@@ -185,21 +181,11 @@ def _arrive(s: int, message: int) -> None:
     clock = get(s, at.CLOCK)
     set_slot(s, message, at.ARRIVED_NS, clock)
     set_slot(s, message, at.ARRIVAL, get(s, at.SERIAL))
-    set_slot(s, message, at.CHILD, -1)
-    set_slot(s, message, at.SIBLING, -1)
     add(s, at.SERIAL, 1)
     if get(s, at.FIRST_HELD) < 0:
         put(s, at.NEXT_DUE, clock + get(s, at.HOLD_NS))
     append(s, at.FIRST_HELD, message)
-    run_tail = group_fact(s, group, at.RUN_TAIL)
-    if group_fact(s, group, at.RUN_HEAD) < 0:
-        set_group(s, group, at.RUN_HEAD, message)
-        set_group(s, group, at.RUN_TAIL, message)
-    elif not less(major, minor, slot_fact(s, run_tail, at.MAJOR), slot_fact(s, run_tail, at.MINOR)):
-        set_slot(s, run_tail, at.SIBLING, message)
-        set_group(s, group, at.RUN_TAIL, message)
-    else:
-        set_group(s, group, at.HEAP, meld(s, group_fact(s, group, at.HEAP), message))
+    insert(s, group, message)
     rise(s, group, major, minor, clock)
 
 
@@ -240,7 +226,7 @@ def _let_go_due(s: int) -> None:
 @called
 def _let_go(s: int, message: int, moment: int) -> None:
     """Let go a held message, and before it what is less in its group."""
-    group = slot_fact(s, message, at.GROUP)
+    group = source_fact(s, slot_fact(s, message, at.SOURCE), at.GROUP_OF)
     set_group(s, group, at.LAST_MAJOR, slot_fact(s, message, at.MAJOR))
     set_group(s, group, at.LAST_MINOR, slot_fact(s, message, at.MINOR))
     least = -1

@@ -3,8 +3,8 @@
 ::
 
     slots    a row a held row; the first row of a message carries the message's facts. ``store`` has its 16 words
-    sources  a row a source (by its id): its group, and its message that is still being received in parts
-    groups   a row a group: run, heap, the key that it let go last, and its *rises*: when the greatest key rose
+    sources  a row a source (by its id): its group, its run, and its message that is still being received in parts
+    groups   a row a group: its heap, the key that it let go last, and its *rises*: when the greatest key rose
 
     order    out: a row a row that left: an input row or ``~slot``, and the moment
     aside    out: the slots of rows that came too late for a merged view
@@ -32,24 +32,26 @@ CONTROLS = 31
 
 # -- slots -----------------------------------------------------------------------------------------------------------
 FOLLOWING = 0  # the next row of the message, or the next free or retired slot
-TAIL, ROWS, GROUP = 1, 2, 3
+TAIL, ROWS, SOURCE = 1, 2, 3
 MAJOR, MINOR, ARRIVAL = 4, 5, 6  # the key; ARRIVAL counts the messages
 ARRIVED_NS = 7
 OLDER, NEWER = 8, 9
-CHILD, SIBLING = 10, 11  # in the heap; in the run, SIBLING is the next
-SLOT_FACTS = 12
+CHILD, SIBLING = 10, 11  # in the heap
+NEXT_IN_RUN = 12
+SLOT_FACTS = 13
 
 # -- sources ---------------------------------------------------------------------------------------------------------
 GROUP_OF = 0  # -1: its messages are not held
 OPEN = 1
 LATEST = 2  # the key of its latest message, in a merged view
-SOURCE_FACTS = 3
+RUN_TAIL = 3  # the last message of its run, while that is held
+SOURCE_FACTS = 4
 
 # -- groups ----------------------------------------------------------------------------------------------------------
-RUN_HEAD, RUN_TAIL, HEAP = 0, 1, 2
-LAST_MAJOR, LAST_MINOR = 3, 4
-RISES = 5
-FIRST_RISE = 6  # from here on, the rises: (major, minor, arrived_ns), both keys and moments only rising
+HEAP = 0
+LAST_MAJOR, LAST_MINOR = 1, 2
+RISES = 3
+FIRST_RISE = 4  # from here on, the rises: (major, minor, arrived_ns), both keys and moments only rising
 RISE_FACTS = 3
 MOST_RISES = 512
 GROUP_FACTS = FIRST_RISE + RISE_FACTS * MOST_RISES

@@ -135,7 +135,9 @@ def recall(s: int, source: int, sequence: int, content: int) -> int:
 def begin_epoch(s: int, source: int, epoch: int, first: int, event_type: int) -> None:
     """Whatever comes first is the first number of an epoch."""
     if source_fact(s, source, at.EPOCH) < 0:
-        set_source(s, source, at.STRICT, (get(s, at.STRICT_TYPES) >> event_type) & 1)
+        strict = (get(s, at.STRICT_TYPES) >> event_type) & 1
+        add(s, at.STRICT_SOURCES, strict - source_fact(s, source, at.STRICT))
+        set_source(s, source, at.STRICT, strict)
     set_source(s, source, at.EPOCH, epoch)
     set_source(s, source, at.FIRST_NUMBER, first)
     set_source(s, source, at.NEXT_NUMBER, first)
