@@ -26,8 +26,8 @@ class ReplayStatistics:
     ``delivered`` counts recorded events, ``emitted`` what handlers added, ``filtered`` what the filters kept back,
     ``skipped`` what a seek went past; ``held`` rows wait for missing numbers; ``redelivered``, ``duplicate``,
     ``late``, ``conflicting`` and ``orphaned`` rows were not delivered: see ``replay.gaps``. ``gaps`` are those found,
-    ``lost`` the numbers that were given up. ``progress`` is 0 to 1 of the range by time of arrival. ``rate_hz`` is events a
-    second lately, ``lag_ns`` how far behind its speed the replay is. ``counts`` has delivered and emitted rows by type.
+    ``lost`` the numbers that were given up. ``progress`` is 0 to 1 of the range by time of arrival. ``rate_hz`` is
+    events a second lately, ``lag_ns`` how far behind its speed the replay is. ``counts`` has delivered and emitted rows by type.
     """
 
     state: str
