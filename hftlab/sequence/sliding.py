@@ -33,9 +33,9 @@ class Slid:
 class SlidingStatistics:
     """Rows so far: received = released + held + late by timestamp; late by number is part of ``released``.
 
-    ``late``: a greater key had left before. A hold of more than ``late_by_ns_max`` would have let none be late (told
-    exactly up to 256 rises of the greatest key ago; what is later may be told to be even later). ``hurried``: left
-    before their time because ``capacity`` rows were held.
+    ``late``: a greater key had left before. A hold of more than ``late_by_ns_max`` would have let none be late. (That
+    is exact where the greatest key has risen less than 256 times meanwhile; else it may be told too large, by about a
+    quarter, never too small.) ``hurried``: left before their time because ``capacity`` rows were held.
     """
 
     received: int
@@ -63,9 +63,9 @@ class SlidingWindow:
     rows are held, parts of messages included: beyond, what is due first leaves before its time; a message of more rows
     leaves in pieces. Sorted is therefore whatever is never more than ``hold_ns`` behind.
 
-    Batches may be cut anywhere: the output is the same. Memory for the rows held, 240 bytes each, grows between calls;
-    a source that is reordered by number has 12 KiB. O(log k) a message for k merged sources, O(1) for a source in order,
-    O(log n) with n held for what is out of order. One thread.
+    Batches may be cut anywhere: the output is the same. Memory for the rows held, 248 bytes each, grows between calls;
+    a source that is reordered by number has 16 KiB. O(log k) a message of one among k merged sources, O(1) for one that
+    is ordered by number; O(log n), with n held, for what came out of its source's order. One thread.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class SlidingWindow:
 
     def advance(self, now_ns: int) -> Slid:
         """Let time pass: what is due by now leaves. About 10 µs."""
-        return self._let_go(now_ns, False)
+        return self._let_go(now_ns, everything=False)
 
     def finish(self) -> Slid:
         """End: all that is held leaves now, each group in the order of its keys, and any key may come after that."""
-        return self._let_go(0, True)
+        return self._let_go(0, everything=True)
 
     @property
     def due_ns(self) -> int | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +25,8 @@ from hftlab.events.rowbytes import concat_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.sequence import AsideReason, SetAside, SlidingWindow, rules
 from hftlab.sequence.kernels import atomics, lateness, least, sliding, slots
+from tests.sequence.sliding_model import Key, Model, Row
 
-Key = Literal["timestamp", "sequence"]
 KEYS: tuple[Key, ...] = ("timestamp", "sequence")
 START_NS = 1_700_000_000_000_000_000
 LAST_PART = int(Flags.LAST_PART)
@@ -37,126 +36,6 @@ SOURCES = (
     Source("nyx", "quotes", "B", "shared"),
     Source("nyx", "news"),
 )
-SHARED = (2, 3)
-
-
-@dataclass
-class Row:
-    """What the model knows of a row; ``at`` is its place in the input."""
-
-    at: int
-    source: int
-    timestamp: int
-    epoch: int
-    sequence: int
-    part: int
-    last: bool
-    moment: int
-
-
-@dataclass
-class Message:
-    """Rows that belong together, with their key and when they arrived, counted and in ns."""
-
-    source: int
-    key: tuple[int, int]
-    rows: list[Row] = field(default_factory=list)
-    arrival: int = -1
-    arrived_ns: int = -1
-
-
-class Model:
-    """The words, by sorting a list whenever something is asked."""
-
-    def __init__(self, hold_ns: int, key: Key, capacity: int = 1 << 16) -> None:
-        self.hold_ns, self.key, self.capacity = hold_ns, key, capacity
-        self.clock = self.arrivals = self.late = self.late_by_ns_max = self.hurried = 0
-        self.held: list[Message] = []
-        self.open: dict[int, Message] = {}  # in the order of their beginning
-        self.came: list[Message] = []  # all that were not late, since the start
-        self.let_go: dict[int, tuple[int, int]] = {}
-        self.latest: dict[int, int] = {}
-        self.out: list[tuple[int, int]] = []
-        self.aside: list[int] = []
-
-    def take(self, row: Row) -> None:
-        self.advance(row.moment)
-        if self.key == "sequence" and row.source not in SHARED:
-            self.out.append((row.at, self.clock))
-            return
-        if sum(len(message.rows) for message in [*self.held, *self.open.values()]) >= self.capacity:
-            self.make_place()
-        message = self.open.get(row.source)
-        if message is not None:
-            latest = message.rows[-1]
-            if (row.epoch, row.sequence, row.part) != (latest.epoch, latest.sequence, latest.part + 1):
-                self.close(row.source)
-                message = None
-        if message is None:
-            key = (row.epoch, row.sequence)
-            if self.key == "timestamp":
-                self.latest[row.source] = max(row.timestamp, self.latest.get(row.source, row.timestamp))
-                key = (0, self.latest[row.source])
-            message = self.open[row.source] = Message(row.source, key)
-        message.rows.append(row)
-        if row.last:
-            self.close(row.source)
-
-    def close(self, source: int) -> None:
-        message = self.open.pop(source)
-        group = self.group(message)
-        if self.key == "sequence" and message.key[1] < 0:
-            self.leave(message, self.clock)
-        elif group in self.let_go and message.key < self.let_go[group]:
-            overtaken = min(m.arrived_ns for m in self.came if self.group(m) == group and m.key > message.key)
-            self.late += len(message.rows)
-            self.late_by_ns_max = max(self.late_by_ns_max, self.clock - overtaken)
-            if self.key == "timestamp":
-                self.aside += [row.at for row in message.rows]
-            else:
-                self.leave(message, self.clock)
-        else:
-            message.arrival, message.arrived_ns = self.arrivals, self.clock
-            self.arrivals += 1
-            self.held.append(message)
-            self.came.append(message)
-
-    def advance(self, now_ns: int) -> None:
-        self.clock = max(self.clock, now_ns)
-        while self.held and self.held[0].arrived_ns + self.hold_ns <= self.clock:
-            self.release(self.held[0], self.held[0].arrived_ns + self.hold_ns)
-
-    def release(self, message: Message, moment: int) -> None:
-        group = self.group(message)
-        leaving = [
-            each
-            for each in self.held
-            if self.group(each) == group and (each.key, each.arrival) <= (message.key, message.arrival)
-        ]
-        for each in sorted(leaving, key=lambda each: (each.key, each.arrival)):
-            self.held.remove(each)
-            self.leave(each, moment)
-        self.let_go[group] = message.key
-
-    def make_place(self) -> None:
-        before = len(self.out)
-        if not self.held:
-            self.close(next(iter(self.open)))
-        if self.held:
-            self.release(self.held[0], self.clock)
-        self.hurried += len(self.out) - before
-
-    def finish(self) -> None:
-        while self.open:
-            self.close(next(iter(self.open)))
-        while self.held:
-            self.release(self.held[0], self.clock)
-
-    def group(self, message: Message) -> int:
-        return 0 if self.key == "timestamp" else message.source
-
-    def leave(self, message: Message, moment: int) -> None:
-        self.out += [(row.at, moment) for row in message.rows]
 
 
 @dataclass(frozen=True)
@@ -334,3 +213,276 @@ def test_a_hold_of_more_than_the_largest_lateness_lets_nothing_be_late(rows: lis
         assert late_by_ns >= hold_ns
         assert slid(rows, {"hold_ns": late_by_ns + 1, "key": key}, {}).counts == (0, 0, 0)
         assert slid(rows, {"hold_ns": late_by_ns, "key": key}, {}).counts[1] == late_by_ns
+
+
+# -- told one by one --------------------------------------------------------------------------------------------------
+
+
+def window_of(hold_ns: int, key: Key, **arguments: Any) -> SlidingWindow:
+    return SlidingWindow(hold_ns, key, SymbolTable(["A"]), SourceTable(SOURCES), **arguments)
+
+
+def rows_of(*rows: tuple[int, int, int, int], last: bool = True) -> EventBatch:
+    """Rows out of (source, timestamp, number, moment), the times in ns from the start; each a message."""
+    made = [
+        Row(at, source, START_NS + ahead, 0, number, 0, last, START_NS + moment)
+        for at, (source, ahead, number, moment) in enumerate(rows)
+    ]
+    return batch_of(made)
+
+
+def left(slid: subject.Slid, column: str = "sequence") -> list[tuple[int, int]]:
+    """What left, and when, in ns from the start."""
+    values = slid.batch.records[column].tolist()
+    return list(zip(values, (slid.moments - START_NS).tolist(), strict=True))
+
+
+def test_a_message_pulls_those_with_lesser_keys_out_with_it_when_it_is_due() -> None:
+    window = window_of(10, "timestamp")
+    assert left(window.process(rows_of((1, 5, 50, 0), (2, 3, 30, 4), (4, 7, 70, 8)))) == []
+    assert window.due_ns == START_NS + 10
+    assert left(window.advance(START_NS + 9)) == []
+    assert left(window.advance(START_NS + 17)) == [(30, 10), (50, 10)]
+    assert window.due_ns == START_NS + 18
+    assert left(window.finish()) == [(70, 17)]
+    assert window.due_ns is None
+
+
+def test_sources_in_order_are_merged_by_timestamp_though_one_is_slow() -> None:
+    fast = [(1, at, at, at) for at in range(0, 1_000, 3)]
+    slow = [(2, at, at, at + 40) for at in range(1, 1_000, 5)]
+    batch = rows_of(*sorted(fast + slow, key=lambda row: row[3]))
+    window = window_of(41, "timestamp")
+    slid, rest = window.process(batch), window.finish()
+    assert slid.batch.type is EventType.MARKET_DATA
+    merged = [number for number, _ in left(slid) + left(rest)]
+    assert merged == sorted(merged)
+    assert len(merged) == len(batch)
+    assert window.statistics().late == 0
+
+
+def test_what_is_late_for_a_merged_view_is_set_aside_and_says_which_hold_had_been_enough() -> None:
+    window = window_of(10, "timestamp")
+    slid = window.process(rows_of((1, 100, 1, 0), (2, 90, 2, 25), (2, 95, 3, 26), (4, 101, 4, 27)))
+    assert left(slid) == [(1, 10)]
+    assert window.set_aside.records["sequence"].tolist() == [2, 3]
+    assert window.set_aside.reasons.tolist() == [AsideReason.LATE] * 2
+    told = window.statistics()
+    assert (told.received, told.released, told.held, told.late, told.late_by_ns_max) == (4, 1, 1, 2, 26)
+    assert "2 late by up to 0.000 ms" in repr(window)
+
+
+def test_a_set_aside_can_be_shared() -> None:
+    shared = SetAside(SymbolTable(["A"]), SourceTable(SOURCES))
+    window = window_of(10, "timestamp", set_aside=shared)
+    window.process(rows_of((1, 100, 1, 0), (2, 90, 2, 25)))
+    assert window.set_aside is shared
+    assert shared.count == 1
+
+
+def test_within_a_source_its_own_order_is_kept_whatever_its_timestamps_say() -> None:
+    window = window_of(10, "timestamp")
+    window.process(rows_of((1, 9, 1, 0), (1, 5, 2, 1), (2, 7, 3, 2), (1, 10, 4, 3)))
+    assert left(window.finish()) == [(3, 3), (1, 3), (2, 3), (4, 3)]
+
+
+def test_by_number_each_source_is_by_itself_and_late_or_without_number_passes_at_once() -> None:
+    window = window_of(10, "sequence")
+    first = window.process(rows_of((2, 0, 5, 0), (3, 0, 9, 1), (2, 0, 3, 2), (1, 0, 8, 3), (3, 0, -1, 4), (2, 0, 3, 5)))
+    assert left(first) == [(8, 3), (-1, 4)]
+    assert left(window.process(rows_of((2, 0, 4, 12), (2, 0, 5, 13)))) == [(3, 10), (3, 10), (5, 10), (9, 11), (4, 12)]
+    told = window.statistics()
+    assert (told.received, told.released, told.held, told.late, told.late_by_ns_max) == (8, 7, 1, 1, 12)
+    assert window.set_aside.count == 0
+
+
+def test_a_message_in_parts_leaves_whole_though_its_parts_came_in_two_batches() -> None:
+    parts = [
+        Row(0, 2, START_NS, 0, 7, 0, False, START_NS),
+        Row(1, 3, START_NS, 0, 1, 0, True, START_NS + 1),
+        Row(2, 2, START_NS, 0, 7, 1, False, START_NS + 20),
+        Row(3, 2, START_NS, 0, 7, 2, True, START_NS + 22),
+    ]
+    batch = batch_of(parts)
+    window = SlidingWindow(10, "sequence", batch.symbols, batch.sources)
+    assert left(window.process(batch[:3])) == [(1, 11)]
+    assert window.statistics().held == 2
+    assert window.due_ns is None
+    assert left(window.process(batch[3:])) == []
+    assert left(window.advance(START_NS + 40), "part") == [(0, 32), (1, 32), (2, 32)]
+
+
+def test_at_capacity_what_is_due_first_leaves_before_its_time_and_is_counted() -> None:
+    window = window_of(100, "timestamp", capacity=2)
+    assert left(window.process(rows_of((1, 5, 1, 0), (2, 3, 2, 1), (4, 8, 3, 2), (4, 9, 4, 3)))) == [(2, 2), (1, 2)]
+    assert left(window.process(rows_of((4, 12, 5, 7)))) == [(3, 7)]
+    told = window.statistics()
+    assert (told.held, told.hurried, told.late) == (2, 3, 0)
+
+
+def test_a_message_of_more_rows_than_there_is_room_for_leaves_in_pieces_and_in_order() -> None:
+    parts = [Row(at, 2, START_NS, 0, 7, at, at == 9, START_NS) for at in range(10)]
+    batch = batch_of(parts)
+    window = SlidingWindow(10, "sequence", batch.symbols, batch.sources, capacity=4)
+    slid = window.process(batch)
+    assert slid.batch.records["part"].tolist() == list(range(8))
+    assert window.finish().batch.records["part"].tolist() == [8, 9]
+    assert window.statistics().hurried == 8
+
+
+def test_finishing_lets_any_key_come_next() -> None:
+    for key in KEYS:
+        window = window_of(10, key)
+        window.process(rows_of((2, 100, 100, 0)))
+        assert left(window.finish()) == [(100, 0)]
+        window.process(rows_of((2, 50, 50, 1), (3, 40, 40, 2)))
+        assert len(window.finish().batch) == 2
+        assert window.statistics().late == 0
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5_000])
+def test_the_same_batch_comes_back_where_no_source_is_held(rows: int) -> None:
+    batch = rows_of(*[(1 + 3 * (at % 2), 0, at, at // 2) for at in range(rows)])
+    window = SlidingWindow(10, "sequence", batch.symbols, batch.sources)
+    slid = window.process(batch)
+    assert slid.batch is batch
+    assert slid.moments.tolist() == [START_NS + at // 2 for at in range(rows)]
+    assert window.process(batch, now_ns=START_NS + 9_000).moments.tolist() == [START_NS + 9_000] * rows
+
+
+def test_a_batch_that_is_held_only_at_its_end_comes_out_piece_by_piece() -> None:
+    count = 9_000
+    batch = rows_of(*[(1 if at < 6_000 else 2, 0, at, at) for at in range(count)])
+    window = SlidingWindow(100, "sequence", batch.symbols, batch.sources)
+    slid, rest = window.process(batch), window.finish()
+    assert (len(slid.batch), len(rest.batch)) == (count - 100, 100)
+    both = concat_rows([slid.batch.records, rest.batch.records], RECORD)
+    assert both.tobytes() == batch.records.tobytes()
+    assert slid.moments[[0, 5_999, 6_000]].tolist() == [START_NS, START_NS + 5_999, START_NS + 6_100]
+
+
+def test_rows_of_several_types_come_out_under_record_and_one_type_under_its_own() -> None:
+    batch = rows_of((2, 0, 1, 0), (2, 0, 2, 1), (2, 0, 3, 2))
+    records = batch.records.view(RECORD)
+    records["type"][1] = EventType.ORDER
+    mixed = EventBatch(records, batch.symbols, batch.sources)
+    window = SlidingWindow(10, "sequence", batch.symbols, batch.sources)
+    window.process(mixed)
+    first = window.advance(START_NS + 10).batch
+    assert (first.type, len(first)) == (EventType.MARKET_DATA, 1)
+    assert window.finish().batch.type is None
+
+
+def test_rows_under_other_tables_are_translated() -> None:
+    window = window_of(10, "sequence")
+    records = rows_of((1, 0, 7, 0)).records
+    window.process(EventBatch(records, SymbolTable(["Z"]), SourceTable([Source("eos", "q", "Z", "shared")])))
+    batch = window.finish().batch
+    assert (batch.symbols, batch.sources) == (window.symbols, window.sources)
+    assert batch.column("symbol") == ["Z"]
+    assert batch.sources[int(batch.records["source"][0])].venue == "eos"
+
+
+def test_rows_held_across_sessions_lose_their_session_rather_than_have_a_wrong_one() -> None:
+    window = window_of(10, "sequence")
+    window.process(rows_of((2, 0, 1, 0)))
+    batch = rows_of((2, 0, 2, 5), (2, 0, 3, 20))
+    other = EventBatch(batch.records, batch.symbols, batch.sources, session_number=8)
+    assert window.process(other).batch.session_number == 0
+    assert window.finish().batch.session_number == 0
+    window.process(EventBatch(batch.records, batch.symbols, batch.sources, session_number=8))
+    assert window.finish().batch.session_number == 8
+
+
+def test_a_rule_of_ones_own_whose_numbers_only_rise_is_ordered_by_its_numbers() -> None:
+    @rules.register("falling", dense=False)
+    def falling(records: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        number = 1_000 - records["sequence"].astype(np.int64)
+        return number, number
+
+    sources = SourceTable([Source("nyx", "odd", "A", "falling")])
+    batch = rows_of((1, 0, 7, 0), (1, 0, 9, 1), (1, 0, 8, 2))
+    window = SlidingWindow(10, "sequence", batch.symbols, sources)
+    window.process(EventBatch(batch.records, batch.symbols, sources))
+    assert [number for number, _ in left(window.finish())] == [9, 8, 7]
+
+
+@pytest.mark.parametrize("back", [1, 100, 255, 300, 1_000, 5_000, 20_000])
+def test_lateness_is_exact_up_to_256_rises_ago_and_beyond_never_told_too_small(back: int) -> None:
+    count = 40 * slots.MOST_RISES
+    window = window_of(5, "timestamp")
+    window.process(rows_of(*[(1, 10 * at, at, 10 * at) for at in range(count)]))
+    # The message that overtook it came ``back`` messages from the end.
+    now, overtaken = 10 * count, 10 * (count - back)
+    window.process(rows_of((2, overtaken - 1, 0, now)))
+    told = window.statistics()
+    assert told.late == 1
+    if back < slots.MOST_RISES // 2:
+        assert told.late_by_ns_max == now - overtaken
+    assert now - overtaken <= told.late_by_ns_max <= 1.4 * (now - overtaken)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"hold_ns": 0}, "hold_ns is an integer of 1"),
+        ({"hold_ns": 1.5}, "got 1.5"),
+        ({"hold_ns": True}, "got True"),
+        ({"hold_ns": 1, "key": "received"}, "'timestamp' or 'sequence'; got 'received'"),
+        ({"hold_ns": 1, "capacity": 0}, "capacity is an integer of 1 to 2"),
+    ],
+)
+def test_arguments_that_break_a_rule_are_refused_with_their_value(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        SlidingWindow(**arguments)
+
+
+def test_moments_of_another_length_and_rules_that_nobody_registered_are_refused() -> None:
+    window = window_of(10, "sequence")
+    batch = rows_of((2, 0, 1, 0))
+    with pytest.raises(ValidationError, match="got 1 rows and 2 moments"):
+        window.process(batch, moments=np.zeros(2, np.int64))
+    unknown = SourceTable([*SOURCES, Source("nyx", "odd", "B", "nobody's")])
+    with pytest.raises(ValidationError, match="nobody registered"):
+        window.process(EventBatch(batch.records, batch.symbols, unknown))
+    assert len(window.advance(START_NS).batch) == 0
+
+
+def test_the_kernels_file_names_the_sources_that_its_cached_machine_code_contains() -> None:
+    folder = Path(str(sliding.__file__)).parent
+    found = hashlib.sha256(b"".join((folder / name).read_bytes() for name in ("slots.py", "least.py", "lateness.py")))
+    told = found.hexdigest()[:16]
+    assert told == sliding.COMPILED_IN, f'write COMPILED_IN = "{told}" into sliding.py, or stale kernels stay cached'
+
+
+# -- the real capture -------------------------------------------------------------------------------------------------
+
+
+def late_messages(batch: EventBatch) -> int:
+    """Messages whose number lies below one that their source had sent before."""
+    rows = batch.records[(batch.records["part"] == 0) & (batch.records["sequence"] >= 0)]
+    greatest: dict[int, int] = {}
+    late = 0
+    for source, number in zip(rows["source"].tolist(), rows["sequence"].tolist(), strict=True):
+        late += number < greatest.get(source, 0)
+        greatest[source] = max(number, greatest.get(source, 0))
+    return late
+
+
+def test_a_hold_of_42_ms_brings_all_604_late_messages_of_dydx_into_order(capture_path: Callable[[str], Path]) -> None:
+    batch = feeds.read(capture_path("cryptofeed-anomalies/DYDX.ws.1.0.gz"), format="dydx")
+    assert late_messages(batch) == 604
+
+    def through(hold_ns: int) -> tuple[EventBatch, subject.SlidingStatistics]:
+        window = SlidingWindow(hold_ns, "sequence", batch.symbols, batch.sources)
+        out = EventBatch.concat([window.process(batch).batch, window.finish().batch])
+        assert sorted(out.records["log_sequence"].tolist()) == sorted(batch.records["log_sequence"].tolist())
+        return out, window.statistics()
+
+    # Even a hold that orders nothing says which one would have: 41.457 ms.
+    out, told = through(1)
+    assert (late_messages(out), told.late_by_ns_max) == (604, 41_456_900)
+    out, told = through(41_456_900)
+    assert (late_messages(out), told.late) == (1, 1)
+    out, told = through(41_456_901)
+    assert (late_messages(out), told.late, told.hurried) == (0, 0, 0)

@@ -21,7 +21,7 @@ from hftlab.sequence.kernels.slots import group_fact, less, set_group, set_slot,
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too: the
 # first 16 digits of the SHA-256 over slots.py, least.py and lateness.py. A test holds it to the truth. (What else is
 # called are loads and stores of words.)
-COMPILED_IN = "d58e26c1f5cf4bb1"
+COMPILED_IN = "48ae4e879238849e"
 
 _LAST_PART = int(Flags.LAST_PART)
 

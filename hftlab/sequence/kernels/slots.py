@@ -50,10 +50,11 @@ SOURCE_FACTS = 4
 # -- groups ----------------------------------------------------------------------------------------------------------
 HEAP = 0
 LAST_MAJOR, LAST_MINOR = 1, 2
-RISES = 3
-FIRST_RISE = 4  # from here on, the rises: (major, minor, arrived_ns), both keys and moments only rising
-RISE_FACTS = 3
-MOST_RISES = 512
+RISES, RISEN = 3, 4  # the rises kept, and all that there ever were
+FIRST_RISE = 5  # from here on, the rises
+MOST_RISES, EXACT_RISES = 512, 256
+# Of a rise, or of several in a row that were merged: the last one's key, and the first one's moment and number.
+R_MAJOR, R_MINOR, R_ARRIVED_NS, R_NUMBER, RISE_FACTS = 0, 1, 2, 3, 4
 GROUP_FACTS = FIRST_RISE + RISE_FACTS * MOST_RISES
 
 O_ROW, O_MOMENT, ORDER_FACTS = 0, 1, 2
@@ -102,3 +103,15 @@ def set_group(s: int, group: int, fact: int, value: int) -> None:
 def less(major: int, minor: int, other_major: int, other_minor: int) -> bool:
     """Whether a key is less than another."""
     return bool(major < other_major or (major == other_major and minor < other_minor))
+
+
+@called
+def rise_fact(s: int, group: int, rise: int, fact: int) -> int:
+    """A fact about a rise of a group's greatest key."""
+    return group_fact(s, group, FIRST_RISE + rise * RISE_FACTS + fact)
+
+
+@called
+def set_rise(s: int, group: int, rise: int, fact: int, value: int) -> None:
+    """Set a fact about a rise."""
+    set_group(s, group, FIRST_RISE + rise * RISE_FACTS + fact, value)
