@@ -406,15 +406,32 @@ def test_one_session_too_many_takes_the_room_of_the_one_whose_last_new_row_is_lo
     assert dedup.process(rows_of([0], 2)).redelivered == 0
 
 
-def test_one_session_too_many_is_pressed_back_until_the_oldest_is_old_enough() -> None:
+@pytest.mark.parametrize("ids", [[0], [0, 1, 2], [3, 1]])
+def test_one_session_too_many_is_pressed_back_until_the_oldest_is_old_enough(ids: list[int]) -> None:
     dedup = Deduplicator(ids_s=1.0, at_capacity="press back")
     for session in range(1, kernel.SESSIONS + 1):
-        dedup.process(rows_of([0], session), START_NS + session)
+        dedup.process(rows_of(ids, session), START_NS + session)
     late = rows_of([0], 99)
-    assert dedup.process(late, START_NS + SECOND).taken == 0
+    assert dedup.process(late, START_NS + 1 + SECOND).taken == 0
     assert dedup.due_ns == START_NS + 1 + SECOND + 1
     assert dedup.process(late, dedup.due_ns).batch is late
     assert dedup.due_ns is None
+
+
+@pytest.mark.parametrize(("after_ns", "forgotten"), [(SECOND, 2), (SECOND + 1, 0)])
+def test_of_a_session_that_makes_room_only_what_is_young_counts_as_forgotten(after_ns: int, forgotten: int) -> None:
+    dedup = Deduplicator(ids_s=1.0)
+    for session in range(1, kernel.SESSIONS + 1):
+        dedup.process(rows_of([3, 1], session), START_NS)
+    dedup.process(rows_of([0], 99), START_NS + after_ns)
+    assert (dedup.statistics().forgotten, dedup.statistics().remembered) == (forgotten, 7 * forgotten + 1)
+
+
+def test_a_row_that_can_not_be_told_does_not_disturb_its_neighbours() -> None:
+    dedup = Deduplicator(ids=BLOCK)
+    assert dedup.process(rows_of([BLOCK + 5, 0, BLOCK + 6, 1, BLOCK + 5])).redelivered == 1
+    assert dedup.process(rows_of([BLOCK + 6])).redelivered == 1
+    assert dedup.statistics().beyond == 2
 
 
 def test_at_capacity_the_oldest_block_is_forgotten_and_its_ids_are_counted() -> None:
