@@ -114,7 +114,7 @@ class OrderModel:
         """Let time pass, from deadline to deadline: what is open or waited for too long is given up as of then."""
         # Decided: each deadline passes at its own moment. So it makes no difference how often somebody looks.
         while (due := min(self._gap_due(), self._cause_due())) <= now:
-            self.clock = self.time = max(self.clock, due)
+            self.clock = self.time = max(self.clock, int(due))
             if self._gap_due() <= due:
                 gap = next(iter(self._due))
                 for piece in [piece for piece in gap.pieces if piece.state == "open"]:
@@ -303,11 +303,11 @@ class OrderModel:
         source.remembered.append((message.sequence, message.content))
 
     def _seen(self, source: SourceState, message: Message) -> str | None:
-        # Decided: where one number is remembered with several contents, any of them makes a duplicate.
-        contents = [content for sequence, content in source.remembered if sequence == message.sequence]
-        if not contents:
-            return None
-        return "duplicate" if message.content in contents else "conflicting"
+        # Decided: where one number is remembered with several contents, the latest counts: the one that was delivered.
+        for sequence, content in reversed(source.remembered):
+            if sequence == message.sequence:
+                return "duplicate" if message.content == content else "conflicting"
+        return None
 
     def _ids(self, message: Message) -> list[int]:
         return [self.session << LOG_BITS | row if self.session else 0 for row in message.rows]

@@ -178,7 +178,7 @@ class Player:
         frame = self.sequencer.gaps.by_source()
         named = {str(source): number for number, source in enumerate(self.sources)}
         return {
-            named[name]: {fate: int(row[fate]) for fate in FATES}
+            named[str(name)]: {fate: int(row[fate]) for fate in FATES}
             for name, row in frame.to_dict("index").items()
             if row["received"]
         }
