@@ -83,7 +83,8 @@ class Deduplicator:
 
     Rows without an id pass: those of a batch that is in no session, and those that a handler emitted in a run.
 
-    One thread. Batches may be cut anywhere: the same rows come out. 1 to 2 ns a row in batches of 1,024.
+    One thread. Batches may be cut anywhere: the same rows come out. In batches of 1,024, calls included: 1.5 ns a row
+    where ids follow each other, 2.3 with holes between them, up to 5 in any order, 3 where a whole batch is dropped.
     """
 
     def __init__(
@@ -118,8 +119,8 @@ class Deduplicator:
         """Take a batch's rows in the order of arrival, and drop those that were processed before.
 
         Time is ``now_ns`` for all of them, or else each row's ``received``; made never to fall. Raises ValidationError
-        for a ``now_ns`` that is no integer of 0 to 2**63 - 1. About 1 µs a call, and 1 ns a row; rows are copied only
-        where some in their midst are dropped.
+        for a ``now_ns`` that is no integer of 0 to 2**63 - 1. About 0.6 µs a call, and 1 ns a row; where some but not
+        all rows are dropped, those that stay are copied (about 6 ns each).
         """
         records = batch.records
         length, session = len(records), batch.session_number
