@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +48,19 @@ def test_batches_of_any_sizes_give_the_same(stream: Stream, ordering: Ordering, 
     whole = sequenced(stream, ordering)
     assert_same(sequenced(stream, ordering, cuts), whole)
     assert_same(sequenced(stream, ordering, range(1, 200)), whole)
+
+
+@settings(max_examples=100)
+@given(streams(), orderings, st.lists(st.integers(0, 4), min_size=1, max_size=7))
+def test_it_makes_no_difference_how_often_somebody_lets_time_pass(
+    stream: Stream, ordering: Ordering, quarters: list[int]
+) -> None:
+    clock = np.maximum.accumulate(stream.table["received"]).tolist()
+    between: dict[int, Deed] = {
+        at: ("advance", clock[at - 1] + (clock[at] - clock[at - 1]) * quarters[at % len(quarters)] // 4)
+        for at in range(1, len(clock))
+    }
+    assert_same(sequenced(stream, ordering, deeds=between), sequenced(stream, ordering))
 
 
 @settings(max_examples=100)
