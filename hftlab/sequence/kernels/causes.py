@@ -83,6 +83,9 @@ def release(
         node = new_node(s, source)
         store_rows(s, rows, begin, end, node)
         count(s, source, at.BUFFERED, 1)
+    else:
+        # Out of a window, behind others that wait: it may be what one of them waits for.
+        put(s, at.LOOK_AGAIN, 1)
     set_node(s, node, at.N_CAUSE, cause)
     set_node(s, node, at.N_LOW_ID, low)
     set_node(s, node, at.N_HIGH_ID, high)
@@ -93,11 +96,10 @@ def release(
     if source_fact(s, source, at.QUEUE_HEAD) < 0:
         set_source(s, source, at.QUEUE_HEAD, node)
         add(s, at.BLOCKED, 1)
+        put(s, at.LOOK_AGAIN, 1)
     else:
         set_node(s, tail, at.N_NEXT, node)
     set_source(s, source, at.QUEUE_TAIL, node)
-    # Also where others wait before it: it may come out of a window, and be what one of them waits for.
-    put(s, at.LOOK_AGAIN, 1)
 
 
 @called
