@@ -94,7 +94,8 @@ class Intake:
         done = 0
         while done < len(batch) and self._flush():
             piece = batch if len(batch) <= PIECE_ROWS and not done else batch[done : done + PIECE_ROWS]
-            piece = piece.using(self._symbols, self._sources)
+            if piece.symbols is not self._symbols or piece.sources is not self._sources:
+                piece = piece.using(self._symbols, self._sources)
             room = self._backlog.room_for(piece.records)
             if not room:
                 break
@@ -103,6 +104,9 @@ class Intake:
             ordered = self._stage.process(piece, now_ns=now_ns)
             self.published += ordered.taken
             done += ordered.taken
+            if ordered.batch is piece and not len(ordered.notices):
+                self._queue(piece)  # there is room: nothing was added
+                continue
             self._leave(ordered)
             if ordered.taken < len(piece):
                 self._flush()

@@ -8,6 +8,7 @@ into digests, which must not depend on them. Hence: copy rows with these functio
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlab.events.records import DTYPES, HEADER_BYTES, ROW_BYTES, EventType, Rows
+
+# An array's object begins with what all Python objects have, and then the address of its data: PyArrayObject_fields,
+# of NumPy's C ABI.
+ADDRESS_OFFSET = object.__basicsize__
+_probe = np.zeros(1)
+assert ctypes.c_int64.from_address(id(_probe) + ADDRESS_OFFSET).value == _probe.ctypes.data
 
 PLAIN: np.dtype[Any] = np.dtype(f"V{ROW_BYTES}")
 """A row as opaque bytes."""
@@ -34,6 +41,11 @@ def take_rows(rows: Rows, which: np.ndarray[Any, Any]) -> Rows:
 def concat_rows(parts: Sequence[Rows], dtype: np.dtype[Any]) -> Rows:
     """All rows of all parts under one of hftlab's dtypes; at least one part. About 15 ns a row."""
     return np.concatenate([part.view(PLAIN) for part in parts]).view(dtype)
+
+
+def data_address(rows: Rows) -> int:
+    """Where the first row lies in memory. 0.2 µs, where ``rows.ctypes.data`` takes 0.9: as long as 900 rows take."""
+    return ctypes.c_int64.from_address(id(rows) + ADDRESS_OFFSET).value
 
 
 def clear_padding(rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""The recorded events on either side of a gap."""
+"""Single recorded events, looked up: those on either side of a gap, and when one arrived."""
 
 from __future__ import annotations
 
@@ -41,6 +41,18 @@ async def around(
         later.append(await rows(begin, begin + _READ_ROWS))
         begin += _READ_ROWS
     return _cut(earlier, -messages), _cut(later, messages)
+
+
+async def arrival(
+    log: SessionLog, session: SessionInfo, log_sequence: int, symbols: SymbolTable, sources: SourceTable
+) -> int | None:
+    """When a recorded event arrived, in ns UTC; None where the session has no such event any more."""
+    wanted = LogRange(start_log=log_sequence, end_log=log_sequence + 1)
+    arrivals = [
+        int(batch.records["received"][0])
+        async for batch in log.read(session, wanted, symbols=symbols, sources=sources, prefetch=1)
+    ]
+    return arrivals[0] if arrivals else None
 
 
 def _log_sequence(event_id: int, session: SessionInfo) -> int | None:

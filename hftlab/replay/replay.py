@@ -19,7 +19,7 @@ from hftlab.errors import EmptyRange, ReplayError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import FailedCalls, LogRange, RunBus, SessionInfo, SessionLog
 from hftlab.events.records import Rows
-from hftlab.replay.around import around
+from hftlab.replay.around import around, arrival
 from hftlab.replay.course import SLICE_NS, Course, Halt
 from hftlab.replay.feeder import Until
 from hftlab.replay.incoming import Opening
@@ -76,6 +76,7 @@ class Replay:
         self._task: asyncio.Task[None] | None = None
         self._stop = self._beginning = False
         self._failure: BaseException | None = None
+        self._no_gaps = OrderStage(self.ordering, bus.symbols, bus.sources).gaps
         self._watchers: list[Callable[[], None]] = []
         self._rested = asyncio.Event()
         self._rested.set()
@@ -202,11 +203,12 @@ class Replay:
         ahead = begin_log >= course.log_sequence if begin_log is not None else (begin_ns or 0) > self.position_ns
         if ahead and course.delivered:
             await course.skip_to(self._opening(span.session, span.starting(begin_ns, begin_log or course.log_sequence)))
-            if begin_ns is not None:
-                course.clock.advance_to(begin_ns)
         else:
             await self._leave()
-            self._start(span, part)
+            course = self._start(span, part)
+        if begin_log is not None:
+            begin_ns = await arrival(self._log, span.session, begin_log, self._bus.symbols, self._bus.sources)
+        course.clock.advance_to(begin_ns or 0)
         self._become(State.PAUSED)
         if playing:
             self.play()
@@ -278,7 +280,7 @@ class Replay:
         self._start(Span(info, wanted), wanted)
         self._become(State.PAUSED)
 
-    def _start(self, span: Span, part: LogRange) -> None:
+    def _start(self, span: Span, part: LogRange) -> Course:
         """Put a fresh run on the bus that delivers ``part`` of the range."""
         self._span, info = span, span.session
         clock = VirtualClock(max(info.start_ns, part.start_ns or 0))
@@ -296,6 +298,7 @@ class Replay:
             log_sequence=part.start_log or 0,
             ordering=self.ordering,
         )
+        return self._course
 
     def _opening(self, info: SessionInfo, part: LogRange) -> Opening:
         def begin(log_sequence: int | None) -> AsyncIterator[EventBatch]:
@@ -407,9 +410,7 @@ class Replay:
     @property
     def gaps(self) -> GapTable:
         """The gaps of this run's sources, found so far; ``.set_aside`` has the rows that came too late, or twice."""
-        if self._course is None:
-            return OrderStage(self.ordering, self._bus.symbols, self._bus.sources).gaps
-        return self._course.stage.gaps
+        return self._no_gaps if self._course is None else self._course.stage.gaps
 
     async def around(self, gap: Gap, messages: int = 10) -> tuple[EventBatch, EventBatch]:
         """The recorded events of a gap's source on either side of it: the last ``messages`` before, the first after.

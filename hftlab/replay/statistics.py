@@ -27,7 +27,8 @@ class ReplayStatistics:
     ``skipped`` what a seek went past; ``held`` rows wait for missing numbers; ``redelivered``, ``duplicate``,
     ``late``, ``conflicting`` and ``orphaned`` rows were not delivered: see ``replay.gaps``. ``gaps`` are those found,
     ``lost`` the numbers that were given up. ``progress`` is 0 to 1 of the range by time of arrival. ``rate_hz`` is
-    events a second lately, ``lag_ns`` how far behind its speed the replay is. ``counts`` has delivered and emitted rows by type.
+    events a second lately, ``lag_ns`` how far behind its speed the replay is. ``counts`` has delivered and emitted rows
+    by type.
     """
 
     state: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import operator
 from dataclasses import dataclass
 from typing import Literal
@@ -12,18 +11,12 @@ import numpy as np
 
 from hftlab.errors import ValidationError, shown
 from hftlab.events.batch import EventBatch
-from hftlab.events.rowbytes import take_rows
+from hftlab.events.rowbytes import ADDRESS_OFFSET, take_rows
 from hftlab.sequence.kernels import dedup as at
 from hftlab.sequence.ordering import Ordering
 
 _FIRST_ROWS = 1_024
 _WORD_BYTES = 8
-
-# An array's object begins with what all Python objects have, and then the address of its data: PyArrayObject_fields,
-# of NumPy's C ABI. The kernel reads it there: ``records.ctypes.data`` takes 0.9 µs, which is as long as 900 rows take.
-_ADDRESS_OFFSET = object.__basicsize__
-_probe = np.zeros(1)
-assert ctypes.c_int64.from_address(id(_probe) + _ADDRESS_OFFSET).value == _probe.ctypes.data
 
 
 class Deduplicated(msgspec.Struct, frozen=True):
@@ -132,7 +125,7 @@ class Deduplicator:
         if length > len(self._dropped):
             self._dropped = np.zeros(1 << (length - 1).bit_length(), np.int64)
             self._put(at.DROPPED_AT, self._dropped.ctypes.data)
-        rows_at = id(records) + _ADDRESS_OFFSET
+        rows_at = id(records) + ADDRESS_OFFSET
         taken = at.deduplicate(self._address, rows_at, records.strides[0], length, now, session)
         if taken >= 0:
             return Deduplicated(batch if taken == length else batch[:taken], taken, 0)

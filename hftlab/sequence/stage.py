@@ -13,7 +13,7 @@ rows come in: behind a filter, what was filtered away would be a gap.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,39 +24,40 @@ from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.sequence.dedup import Deduplicator, DedupStatistics
 from hftlab.sequence.gaps import GapTable
 from hftlab.sequence.ordering import Ordering
-from hftlab.sequence.sequencer import NO_NOTICES, Sequenced, Sequencer
+from hftlab.sequence.sequencer import NO_NOTICES, PIECE_ROWS, Sequenced, Sequencer
 from hftlab.sequence.statistics import OrderStatistics
 
 if TYPE_CHECKING:
     from hftlab.sequence.sliding import SlidingStatistics, SlidingWindow
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(NamedTuple):
     """What came out: ``batch`` to deliver, in order (the input itself where nothing had to change), and ``notices``.
 
     ``taken``: how many input rows were taken; fewer only where a strict window is full. ``notices`` is as in
-    ``Sequenced``. ``released_ns``: int64, when each row was released, worked out when asked for.
+    ``Sequenced``. ``sequenced`` and ``moments`` know when rows were released: ask ``released_ns``.
     """
 
     batch: EventBatch
     taken: int
     notices: npt.NDArray[np.void]
-    _sequenced: Sequenced | None = None
-    _moments: npt.NDArray[np.int64] | None = None
+    sequenced: Sequenced | None = None
+    moments: npt.NDArray[np.int64] | None = None
 
     @property
     def changed(self) -> bool:
         """Whether rows may have been released out of the order, or later than the time, of their arrival."""
-        return self._sequenced is None or self._sequenced.changed
+        return self.moments is not None or (self.sequenced is not None and self.sequenced.changed)
 
     @property
     def released_ns(self) -> npt.NDArray[np.int64]:
-        """When each row of ``batch`` was released: int64, never falling."""
-        if self._moments is not None:
-            return self._moments
-        assert self._sequenced is not None
-        return self._sequenced.released_ns
+        """When each row of ``batch`` was released: int64, never falling. Of an unchanged batch: its arrivals."""
+        if self.moments is not None:
+            return self.moments
+        if self.sequenced is not None:
+            return self.sequenced.released_ns
+        risen: npt.NDArray[np.int64] = np.maximum.accumulate(self.batch.records["received"])
+        return risen
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class OrderStage:
 
         Raises ValidationError for a source whose rule nobody registered.
         """
-        batch = batch.using(self._symbols, self._sources)
+        if batch.symbols is not self._symbols or batch.sources is not self._sources:
+            batch = batch.using(self._symbols, self._sources)
         room = self._sequencer.strict_room(batch)
         if room is None or room >= len(batch):
             return self._process(batch, now_ns)
@@ -193,7 +195,13 @@ class OrderStage:
     def _sequence(
         self, batch: EventBatch, now_ns: int | None, moments: npt.NDArray[np.int64] | None, taken: int = 0
     ) -> Ordered:
-        sequenced = self._sequencer.process(batch, now_ns=now_ns, moments=moments)
+        if self._merge is None and moments is None and len(batch) <= PIECE_ROWS:
+            taken_in = self._sequencer.take(batch, now_ns)
+            if taken_in is None:
+                return Ordered(batch, taken, NO_NOTICES)
+            sequenced = taken_in
+        else:
+            sequenced = self._sequencer.process(batch, now_ns=now_ns, moments=moments)
         # What the sequencer did not take is at the end of what it was given, and so of what came in.
         taken -= len(batch) - sequenced.taken
         if self._merge is None:

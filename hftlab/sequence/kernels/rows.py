@@ -53,6 +53,10 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
     remembered_mask = get(s, at.REMEMBERED) - 1
     begin = 0
     while begin < length:
+        if numbers == 0 and moments == 0 and source_fact(s, word(rows, begin, 7) & 0xFFFF, at.PLAIN):
+            begin = _take_run(s, rows, begin, length, now_ns, session)
+            if begin == length:
+                break
         moment = now_ns if now_ns >= 0 else load(moments + begin * 8) if moments else word(rows, begin, 1)
         if moment > get(s, at.CLOCK):
             put(s, at.CLOCK, moment)
@@ -155,6 +159,84 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
             look_again(s, get(s, at.CLOCK), session)
         begin = end
     return length
+
+
+@called
+def _take_run(s: int, rows: int, begin: int, end: int, now_ns: int, session: int) -> int:
+    """Deliver messages of one row each that follow each other in one source; return the first row that is not so.
+
+    Nothing but the number changes from one to the next, so all there is to a row are four comparisons, the hash and
+    remembering it: 3 ns. The source, which may have no plain number rule, is looked up once.
+    """
+    address = rows + begin * ROW_BYTES
+    tail, shape = load(address + 56), load(address + 48)
+    source = tail & 0xFFFF
+    number = source_fact(s, source, at.NEXT_NUMBER)
+    if (
+        source_fact(s, source, at.RULE) != at.DENSE
+        or shape != source_fact(s, source, at.EPOCH) << 32  # the first part
+        or (tail >> 16) & (_LAST_PART | _SPECIAL) != _LAST_PART
+        or source_fact(s, source, at.ASSEMBLY) >= 0
+    ):
+        return begin
+    next_due = get(s, at.NEXT_DUE)
+    clock = max(get(s, at.CLOCK), now_ns)
+    if clock >= next_due:
+        return begin
+    remembered = get(s, at.SEEN_AT) + source * get(s, at.REMEMBERED) * 16
+    mask = get(s, at.REMEMBERED) - 1
+    place = source_fact(s, source, at.SEEN)
+    row = begin
+    while row < end:
+        moment = clock if now_ns >= 0 else load(address + 8)
+        if (
+            (load(address + 16) ^ number)
+            | (load(address + 56) ^ tail)
+            | (load(address + 48) ^ shape)
+            | load(address + 32)
+            | (load(address + 40) >> 32 ^ 1)
+        ) or moment >= next_due:
+            break
+        clock = max(clock, moment)
+        seen_at = remembered + (place & mask) * 16
+        store(seen_at, number)
+        store(seen_at + 8, content_of(address, 0, 0))
+        place += 1
+        number += 1
+        row += 1
+        address += ROW_BYTES
+    taken = row - begin
+    if taken == 0:
+        return begin
+    if session > 0:
+        high = session << at.LOG_BITS | load(address - ROW_BYTES + 24)
+        put(s, at.HIGHEST_ID, max(get(s, at.HIGHEST_ID), high))
+        set_source(s, source, at.TOP_ID, high)
+    else:
+        set_source(s, source, at.TOP_ID, 0)
+    out = get(s, at.OUT)
+    if get(s, at.PREFIX) == out and begin == out:
+        put(s, at.PREFIX, out + taken)
+    else:
+        before = get(s, at.CLOCK)
+        for index in range(taken):
+            moment = clock if now_ns >= 0 else word(rows, begin + index, 1)
+            before = max(before, moment)
+            set_ordered(s, out + index, at.O_ROW, begin + index)
+            set_ordered(s, out + index, at.O_TIME, before)
+            set_ordered(s, out + index, at.O_NUMBER, at.KEEP)
+            set_ordered(s, out + index, at.O_AFTER_LOSS, 0)
+    put(s, at.OUT, out + taken)
+    put(s, at.CLOCK, clock)
+    add(s, at.DELIVERED_ROWS, taken)
+    set_source(s, source, at.SEEN, place)
+    set_source(s, source, at.NEXT_NUMBER, number)
+    set_source(s, source, at.TOP, number - 1)
+    count(s, source, at.RECEIVED, taken)
+    count(s, source, at.DELIVERED, taken)
+    if get(s, at.BLOCKED):
+        look_again(s, clock, session)
+    return row
 
 
 @called
