@@ -23,14 +23,14 @@ A rule of your own says which numbers each message covers, and whether every num
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 from hftlab.events.records import Rows
 from hftlab.events.tables import NumberRule, Source
 
@@ -56,11 +56,12 @@ class Rule(msgspec.Struct, frozen=True):
         if self.numbers is None:
             last = records["sequence"].astype(np.int64)
             return (last - records["span"].astype(np.int64) + 1 if self.spans else last), last
-        found: list[Any] = [np.asarray(part) for part in self.numbers(records)]
+        returned: Any = self.numbers(records)
+        found = [np.asarray(part) for part in returned] if isinstance(returned, Iterable) else []
         if len(found) != 2 or any(part.shape != (len(records),) or part.dtype.kind not in "iu" for part in found):
             raise ValidationError(
                 f"rule {self.name!r} returns two integer arrays of the length of its records ({len(records)}), first "
-                f"and last numbers; got {', '.join(f'{part.dtype}{part.shape}' for part in found)}"
+                f"and last numbers; got {', '.join(f'{part.dtype}{part.shape}' for part in found) or shown(returned)}"
             )
         first, last = (part.astype(np.int64) for part in found)
         return first, last

@@ -14,6 +14,11 @@ from hftlab.events import EventType
 from hftlab.sequence import Ordering
 
 
+def made(**settings: Any) -> Ordering:
+    """Settings as somebody may write them in a notebook."""
+    return Ordering(**settings)
+
+
 def test_orders_and_fills_are_strict_and_all_else_goes_on_after_a_tenth_of_a_second() -> None:
     ordering = Ordering()
     assert ordering.strict == {EventType.ORDER, EventType.FILL}
@@ -27,37 +32,37 @@ def test_orders_and_fills_are_strict_and_all_else_goes_on_after_a_tenth_of_a_sec
     ("name", "lowest", "highest"), [("window", 1, 1 << 20), ("remembered", 1, 1 << 16), ("ids", 1_024, 1 << 30)]
 )
 def test_counts_lie_within_their_bounds(name: str, lowest: int, highest: int) -> None:
-    for value in (lowest, highest):
-        assert getattr(Ordering(**{name: value}), name) == value
+    for good in (lowest, highest):
+        assert getattr(made(**{name: good}), name) == good
     for value in (lowest - 1, highest + 1, -1, True, float(lowest), str(lowest), None):
         with pytest.raises(ValidationError, match=rf"{name} is an integer of {lowest:,} to {highest:,}; got"):
-            Ordering(**{name: value})
+            made(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["remembered", "ids"])
 def test_what_is_found_by_a_mask_is_a_power_of_two(name: str) -> None:
     with pytest.raises(ValidationError, match=rf"{name} is a power of two; got 1,025"):
-        Ordering(**{name: 1_025})
+        made(**{name: 1_025})
 
 
 @pytest.mark.parametrize("name", ["deadline_s", "reorder_s", "merge_s", "ids_s"])
 def test_durations_are_seconds_of_at_least_0(name: str) -> None:
-    for value in (0, 0.0, 2, 1e-9):
-        assert getattr(Ordering(**{name: value}), name) == value
+    for good in (0, 0.0, 2, 1e-9):
+        assert getattr(made(**{name: good}), name) == good
     for value in (-0.1, math.inf, math.nan, 1e9, True, "1", None):
         with pytest.raises(ValidationError, match=rf"{name} is a number of seconds of at least 0; got"):
-            Ordering(**{name: value})
+            made(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "choices"), [("lost_cause", "deliver"), ("at_capacity", "forget")])
 def test_a_policy_is_one_of_its_words(name: str, choices: str) -> None:
     with pytest.raises(ValidationError, match=rf"{name} is one of .*{choices}.*; got 'drop'"):
-        Ordering(**{name: "drop"})
+        made(**{name: "drop"})
 
 
 def test_strict_takes_any_collection_of_event_types() -> None:
     every: Any = [EventType.MARKET_DATA, 4]
-    ordering = Ordering(strict=every)
+    ordering = made(strict=every)
     assert ordering.strict == frozenset({EventType.MARKET_DATA, EventType.SIGNAL})
     assert all(isinstance(event_type, EventType) for event_type in ordering.strict)
     assert hash(ordering) == hash(Ordering(strict=frozenset(every)))
@@ -67,7 +72,7 @@ def test_strict_takes_any_collection_of_event_types() -> None:
 @pytest.mark.parametrize("strict", [3, None, "order", [9], [EventType.ORDER, "fill"]])
 def test_strict_has_event_types_and_nothing_else(strict: Any) -> None:
     with pytest.raises(ValidationError, match="strict is a set of EventTypes; got"):
-        Ordering(strict=strict)
+        made(strict=strict)
 
 
 def test_an_ordering_is_not_changed_but_replaced_and_checked_again() -> None:
@@ -78,7 +83,7 @@ def test_an_ordering_is_not_changed_but_replaced_and_checked_again() -> None:
     with pytest.raises(ValidationError, match="window is an integer"):
         msgspec.structs.replace(ordering, window=0)
     with pytest.raises(TypeError):
-        Ordering(16)  # type: ignore[misc]
+        Ordering(16)  # type: ignore[call-arg]
 
 
 def test_a_deadline_is_exact_to_the_nanosecond() -> None:

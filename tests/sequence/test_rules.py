@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ from tests.sequence.playing import Player
 
 
 @pytest.fixture(autouse=True)
-def forgotten_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def forgotten_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
     monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
-    yield
 
 
 def played(rule: str, numbers: list[int], **fields: Any) -> Player:
@@ -158,6 +156,7 @@ def test_registering_a_name_again_replaces_its_rule_for_sequencers_made_from_the
     "returned",
     [
         None,
+        7,
         (np.zeros(2, np.int64),),
         (np.zeros(1, np.int64), np.zeros(2, np.int64)),
         (np.zeros(2), np.zeros(2, np.int64)),
@@ -166,7 +165,7 @@ def test_registering_a_name_again_replaces_its_rule_for_sequencers_made_from_the
 )
 def test_a_rule_that_returns_something_else_is_told_what_it_should(returned: Any) -> None:
     rules.register("wrong", dense=True)(lambda records: returned)
-    with pytest.raises((ValidationError, TypeError), match="two integer arrays of the length of its records|not iter"):
+    with pytest.raises(ValidationError, match="returns two integer arrays of the length of its"):
         played("wrong", [1, 2])
 
 
