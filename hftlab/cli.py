@@ -1,10 +1,8 @@
-"""The command line: ``hftlab lab · demo · record · replay · compile``."""
+"""The command line: ``hftlab lab · demo · record · replay · gaps · compile``."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import html
 import math
 import os
 import shutil
@@ -15,26 +13,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
 import hftlab
+from hftlab.arguments import make_parser
 from hftlab.errors import HftlabError, UnknownSession, ValidationError
 
 if TYPE_CHECKING:
     from hftlab.lab import Lab
     from hftlab.monitor import SessionSummary
     from hftlab.replay import Replay
+    from hftlab.sequence.survey import Survey
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for an error told in a line, 130 if interrupted, 141 if unread."""
-    parser = _parser()
+    parser = make_parser()
     parsed, further = parser.parse_known_args(arguments)
     if further and parsed.name != "lab":
         parser.error(f"unrecognized arguments: {' '.join(further)}")
     parsed.further = further
     try:
-        return int(parsed.command(parsed) or 0)
+        return _COMMANDS[parsed.name](parsed)
     except HftlabError as error:
         print(f"hftlab {parsed.name}: {error}", file=sys.stderr)
         return 1
@@ -47,53 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hftlab", description="A Jupyter-first research and simulation kernel for high-frequency trading."
-    )
-    parser.add_argument("--version", action="version", version=f"hftlab {hftlab.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, dest="name", metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="record a simulated session, replay it twice, and say what it held")
-    demo.add_argument("--seconds", type=float, default=60.0, help="how long the simulated session lasts (60)")
-    demo.add_argument("--seed", type=int, default=1, help="the simulation's seed (1)")
-    demo.add_argument("--html", metavar="FILE", help="also write a report with figures, one file that opens anywhere")
-    demo.set_defaults(command=_demo)
-
-    record = commands.add_parser("record", help="read captures into a session")
-    record.add_argument("files", nargs="+", metavar="FILE", help="captures, in the order of their time")
-    record.add_argument("--format", required=True, help="their format, such as binance or csv")
-    record.add_argument("--session", help="the session's name (the first file's)")
-    record.add_argument(
-        "--column", action="append", default=[], metavar="OURS=THEIRS", help="csv: as in volume=amount; may be repeated"
-    )  # fmt: skip
-    record.add_argument("--symbol", help="the symbol, where the files don't say")
-    _add_server(record)
-    record.set_defaults(command=_record)
-
-    replay = commands.add_parser("replay", help="replay a session and say what it held, and its digest")
-    replay.add_argument("session", nargs="?", help="the session's name (the one recorded last)")
-    replay.add_argument("--start", help="a time such as 23:54:30 or 2024-08-08T23:54:30Z, or an event id")
-    replay.add_argument("--end", help="the same; not included")
-    replay.add_argument("--type", action="append", dest="types", help="market, order, fill or signal; may be repeated")
-    replay.add_argument("--symbol", action="append", dest="symbols", help="only this symbol; may be repeated")
-    replay.add_argument("--prefetch", type=int, default=4, help="reads that are under way at once (4)")
-    _add_server(replay)
-    replay.set_defaults(command=_replay)
-
-    warm = commands.add_parser("compile", help="compile the numba kernels into their cache, so that nobody waits later")
-    warm.set_defaults(command=_compile)
-
-    notebooks = commands.add_parser("lab", help="open JupyterLab on the notebooks; further options are JupyterLab's")
-    notebooks.add_argument("--directory", default="hftlab-notebooks", help="where they are copied (hftlab-notebooks)")
-    notebooks.set_defaults(command=_lab)
-    return parser
-
-
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help="a Redis or Valkey server of yours (HFTLAB_URL; else an embedded one)")
-    parser.add_argument("--directory", default=".hftlab", help="the embedded server's data (.hftlab)")
-    parser.add_argument("--frame-rows", type=int, default=1_024, help="rows in one entry of a stream (1024)")
+def _format_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    options = hftlab.feeds.options_from(parsed.format, parsed.option)
+    if parsed.column:
+        options["columns"] = hftlab.feeds.mapping_from(parsed.column, "--column", "volume=amount")
+    if parsed.symbol:
+        options["symbol"] = parsed.symbol
+    return options
 
 
 def _in_lab(parsed: argparse.Namespace, work: Callable[[Lab], Awaitable[int | None]]) -> int:
@@ -108,26 +66,18 @@ def _in_lab(parsed: argparse.Namespace, work: Callable[[Lab], Awaitable[int | No
 
 
 def _record(parsed: argparse.Namespace) -> int:
-    options: dict[str, Any] = {}
-    if parsed.column:
-        pairs = [text.partition("=") for text in parsed.column]
-        wrong = next((text for text, equals, _ in pairs if not equals), None)
-        if wrong is not None:
-            raise ValidationError(f"--column is OURS=THEIRS, such as volume=amount; got {wrong!r}")
-        options["columns"] = {ours: theirs for ours, _, theirs in pairs}
-    if parsed.symbol:
-        options["symbol"] = parsed.symbol
+    options = _format_options(parsed)
     session = parsed.session or Path(parsed.files[0]).name.split(".")[0]
 
     async def work(lab: Lab) -> None:
         summary = hftlab.monitor.SessionSummary()
         rows = stored = known = 0
         # Pieces are known by where they stand in which files, not by what they hold: a capture may repeat itself.
-        capture = _fingerprint(parsed.files, parsed.format, options)
+        capture = hftlab.feeds.fingerprint(parsed.files, parsed.format, options)
         begin = time.perf_counter()
         report = None
         for number, batch in enumerate(hftlab.feeds.stream(parsed.files, parsed.format, **options)):
-            result = await lab.streams.append(batch, session=session, key=f"{capture}:{number}")
+            result = await lab.streams.append(batch, session=session, key=f"record-{capture}:{number}")
             summary.observe(batch)
             rows += len(batch)
             known += len(batch) if result.duplicate else 0
@@ -142,17 +92,6 @@ def _record(parsed: argparse.Namespace) -> int:
         print(f"replay it with: hftlab replay {session}")
 
     return _in_lab(parsed, work)
-
-
-def _fingerprint(files: Sequence[str], form: str, options: dict[str, Any]) -> str:
-    """What tells this reading of these files from any other: their bytes, the format, and its options."""
-    digest = xxhash.xxh3_128(repr((form, sorted(options.items()))).encode())
-    for file in files:
-        with contextlib.suppress(OSError), open(file, "rb") as opened:  # feeds.stream tells what is wrong with a file
-            while piece := opened.read(1 << 20):
-                digest.update(piece)
-        digest.update(b"\0end of file\0")
-    return f"record-{digest.hexdigest()}"
 
 
 # -- replay -----------------------------------------------------------------------------------------------------------
@@ -215,6 +154,63 @@ def _print_run(replay: Replay) -> None:
     print(f"  digest {replay.digest}")
 
 
+# -- gaps -------------------------------------------------------------------------------------------------------------
+
+
+def _gaps(parsed: argparse.Namespace) -> int:
+    from hftlab.sequence.listing import survey_lines
+    from hftlab.sequence.survey import Survey
+
+    asked = {"deadline_s": parsed.deadline, "window": parsed.window, "reorder_s": parsed.reorder}
+    ordering = hftlab.Ordering(**{name: value for name, value in asked.items() if value is not None})
+    if parsed.rows < 1:
+        raise ValidationError(f"--rows is at least 1; got {parsed.rows}")
+    if parsed.csv not in (None, "-") and os.path.lexists(parsed.csv):
+        raise ValidationError(f"--csv writes a new file, and {parsed.csv} exists: delete it first, or name another")
+    survey = Survey(ordering)
+    if parsed.format is None:
+        _survey_session(parsed, survey)
+    else:
+        for batch in hftlab.feeds.stream(parsed.what, parsed.format, **_format_options(parsed)):
+            survey.observe(batch)
+    survey.finish()
+    gaps = survey.gaps
+    if parsed.csv == "-":
+        gaps.to_frame().to_csv(sys.stdout, index=False)
+        return 0
+    name = f"session {parsed.what[0]}" if parsed.format is None else ", ".join(Path(file).name for file in parsed.what)
+    for line in survey_lines(survey, name, parsed.rows, "--csv has all"):
+        print(line)
+    if parsed.csv:
+        try:
+            with open(parsed.csv, "x", encoding="utf-8") as file:
+                file.write(gaps.to_frame().to_csv(index=False))
+        except OSError as error:
+            raise ValidationError(f"--csv {parsed.csv}: {error.strerror}") from error
+        print(f"wrote {len(gaps):,} gap{'s' * (len(gaps) != 1)} to {parsed.csv}")
+    return 0
+
+
+def _survey_session(parsed: argparse.Namespace, survey: Survey) -> None:
+    from hftlab.events.ports import LogRange
+
+    session, *others = parsed.what
+    if others:
+        raise ValidationError(f"one session at a time, and captures with their --format; got {', '.join(parsed.what)}")
+
+    async def work(lab: Lab) -> None:
+        info = await lab.streams.session(session)
+        async for batch in lab.streams.read(info, LogRange(), symbols=survey.symbols, sources=survey.sources):
+            survey.observe(batch)
+
+    try:
+        _in_lab(parsed, work)
+    except UnknownSession as error:
+        if Path(session).is_file():
+            raise UnknownSession(f"no session is called {session}; to read the file, say its --format") from error
+        raise
+
+
 # -- demo -------------------------------------------------------------------------------------------------------------
 
 
@@ -259,24 +255,13 @@ async def _demo_in(folder: str, parsed: argparse.Namespace) -> int:
         print("4  what the session held")
         _print_summary(summary)
         if parsed.html:
-            _write(parsed.html, _report(summary, replay))
+            _write(parsed.html, hftlab.monitor.page(summary, "a replayed session", replay._repr_html_()))
             print(f"wrote {parsed.html}")
         return 0 if same and again.duplicate else 1
 
 
 def _write(path: str, text: str) -> None:
     Path(path).write_text(text, encoding="utf-8")
-
-
-def _report(summary: SessionSummary, replay: Replay) -> str:
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in summary.lines())
-    figure = summary.figure().to_html(full_html=False, include_plotlyjs=True, config={"displayModeBar": False})
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>hftlab: a replayed session</title>"
-        "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}"
-        "th{text-align:left;padding-right:1.5rem;font-weight:600}h1{font-size:1.4rem}</style></head><body>"
-        f"<h1>A replayed session</h1><ul>{lines}</ul>{replay._repr_html_()}{figure}</body></html>"
-    )
 
 
 # -- compile, lab -----------------------------------------------------------------------------------------------------
@@ -313,6 +298,10 @@ def notebooks_folder() -> Path:
             return folder
     raise HftlabError(f"the example notebooks are not where they should be (looked in {package}); reinstall hftlab")
 
+
+_COMMANDS = {
+    "demo": _demo, "record": _record, "replay": _replay, "gaps": _gaps, "compile": _compile, "lab": _lab
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -36,15 +36,16 @@ ENGINE: dict[str, frozenset[str]] = {
     "sim": row("events clock metrics"),
     "monitor": row("events clock metrics"),
 }
-EVERYTHING = frozenset(ENGINE) | {"research", "widgets", "lab", "cli", FRONT_DOOR}
+EVERYTHING = frozenset(ENGINE) | {"research", "widgets", "lab", "arguments", "cli", FRONT_DOOR}
 
 RULES = Rules(
     root="hftlab",
     table=ENGINE
     | {
         "research": frozenset(ENGINE),
-        "widgets": EVERYTHING - {"cli", FRONT_DOOR},
+        "widgets": EVERYTHING - {"arguments", "cli", FRONT_DOOR},
         "lab": EVERYTHING,
+        "arguments": row(),
         "cli": EVERYTHING,
     },
     open_to_all=frozenset({"errors"}),

@@ -2,12 +2,15 @@
 
 Start at ``reading``; then the formats: ``binance``, ``tables`` (CSV), and ``coinbase``, ``dydx``, ``hitbtc`` and
 ``kraken_futures``, all four files of the cryptofeed recorder (``recorder``: its lines, and several files merged).
+``options`` reads a format's options from text, ``fingerprint`` tells readings apart.
 ``messages`` makes the rows of all venues, ``report`` says what was found, ``files`` reads gzip and numbers the lines.
 """
 
 from hftlab.feeds import binance, coinbase, dydx, formats, hitbtc, kraken_futures, tables
 from hftlab.feeds.batch import FeedBatch
 from hftlab.feeds.capture import Capture
+from hftlab.feeds.fingerprint import fingerprint
+from hftlab.feeds.options import mapping_from, options_from
 from hftlab.feeds.reading import read, stream
 from hftlab.feeds.report import Damage, FeedReport, FeedWarning
 
@@ -21,6 +24,9 @@ __all__ = [
     "hitbtc",
     "kraken_futures",
     "tables",
+    "options_from",
+    "mapping_from",
+    "fingerprint",
     "FeedBatch",
     "FeedReport",
     "FeedWarning",
