@@ -32,8 +32,8 @@ def survey_lines(survey: Survey, name: str, rows: int = 20, rest: str = "") -> l
         lines.append(f"{gaps.forgotten:,} gaps that closed earlier are no longer known: the table was full")
     if survey.given_up:
         lines.append(
-            f"the window of a source of a strict type was full {survey.given_up:,} time{'s' * (survey.given_up != 1)}: a "
-            "replay waits there for you to decide; here its gaps were given up (reason: decided)"
+            f"the window of a source of a strict type was full {survey.given_up:,} time{'s' * (survey.given_up != 1)}: "
+            "a replay waits there for you to decide; here its gaps were given up (reason: decided)"
         )
     return lines
 
