@@ -102,9 +102,10 @@ SEEN = 16  # messages ever remembered
 ASSEMBLY = 17  # the message that is being received in parts
 GIVEN = 18  # numbers given to messages that came without
 SPANS = 19  # whether a message covers as many numbers as its span says
-PLAIN = 20  # nothing is held, missing, waited for or declared: the next number is all there is to look at
+PLAIN = 20  # its rule + 1 while nothing is held, missing, waited for or declared: TOP is NEXT_NUMBER - 1 then; else 0
 ACCEPTED_TOP = 21  # the highest number that was delivered or held, as far as it did not simply come in order
-SOURCE_FACTS = 22
+PASSED = 22  # messages received and delivered while it was plain: ``counts`` has the others
+SOURCE_FACTS = 23
 
 # Rules, as the kernels know them.
 DENSE = 0

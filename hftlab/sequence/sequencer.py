@@ -80,7 +80,7 @@ class Sequencer:
         self.gaps = GapTable(
             self.sources,
             self._read_gaps,
-            lambda: self._tables.state.counts,
+            lambda: self._tables.counts,
             lambda: self._version,
             self._wanted.append,
             SetAside(self.symbols, self.sources),
@@ -271,7 +271,7 @@ class Sequencer:
 
     def statistics(self) -> OrderStatistics:
         """What became of all messages and rows so far."""
-        return OrderStatistics.of(self._tables.state, self._forgotten)
+        return OrderStatistics.of(self._tables, self._forgotten)
 
     def _read_gaps(self) -> npt.NDArray[np.void]:
         gaps = self._tables.used_gaps

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hftlab.sequence import layout as at
 from hftlab.sequence.gaps import COUNTED
-from hftlab.sequence.layout import State
+from hftlab.sequence.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,11 @@ class OrderStatistics:
     forgotten_gaps: int
 
     @classmethod
-    def of(cls, state: State, forgotten_gaps: int) -> OrderStatistics:
+    def of(cls, tables: Tables, forgotten_gaps: int) -> OrderStatistics:
         """From a sequencer's tables. About 20 µs, and 1 ns a gap."""
-        control = state.control.tolist()
-        gaps = state.gaps[: control[at.GAPS_USED]]
+        control, gaps = tables.facts, tables.used_gaps
         return cls(
-            **dict(zip(COUNTED, state.counts.sum(axis=0).tolist(), strict=True)),
+            **dict(zip(COUNTED, tables.counts.sum(axis=0).tolist(), strict=True)),
             delivered_rows=control[at.DELIVERED_ROWS],
             duplicate_rows=control[at.DUPLICATE_ROWS],
             late_rows=control[at.LATE_ROWS],

@@ -97,6 +97,14 @@ class Tables:
             self._replace(notices=np.zeros((2 * notices_needed, at.NOTICE_FACTS), np.int64))
 
     @property
+    def counts(self) -> Table:
+        """What became of each source's messages, in the columns of ``COUNTED``: a copy."""
+        counts = self.state.counts.copy()
+        counts[:, at.RECEIVED] += self.state.sources[:, at.PASSED]
+        counts[:, at.DELIVERED] += self.state.sources[:, at.PASSED]
+        return counts
+
+    @property
     def used_gaps(self) -> Table:
         """The rows of gaps that were ever used; free ones have the serial -1."""
         return self.state.gaps[: self.state.control[at.GAPS_USED]]

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import bus, kernel, replays, rings, startup, streams
+from tests.bench import bus, kernel, order, replays, rings, startup, streams
 from tests.bench.measurement import Goal, Measurement, table
 
 BOARDS: dict[str, Callable[[int], list[Measurement]]] = {
     "S1": bus.measure,  # and S2
     "S4": rings.measure,
+    "S5": order.measure,
     "S6": streams.measure,  # and S13
     "S7": replays.measure,
     "S10": kernel.measure,
@@ -29,7 +30,9 @@ GOALS = [
     Goal("S1a", "an event object, price * volume", at_least=1.5, peer=_QUEUE),
     Goal("S1b", "named fields, price * volume", at_least=5.0, peer=_QUEUE),
     Goal("S2", "batches of 1,024, price * volume", at_least=40e6),
+    *(Goal(board, work, at_least=0.85, peer=(board, work, bus.UNORDERED)) for board, work in bus.WORKS.items()),
     *(Goal("S4", work, at_least=ratio, peer=("S4", work, rings.PEER)) for work, ratio in rings.GOALS.items()),
+    *order.GOALS,
     *streams.GOALS,
     Goal("S7", "replay into a batch handler", at_least=4e6),
     Goal("S7", "replay into a batch handler", at_least=30.0, peer=_ENTRIES),

@@ -8,7 +8,16 @@ from collections.abc import Callable
 import numpy as np
 
 from hftlab.bus import EventBus
-from hftlab.events import EventBatch, EventType, Kind, MarketDataEvent, SymbolTable
+from hftlab.events import (
+    EventBatch,
+    EventType,
+    Kind,
+    MarketDataEvent,
+    NumberRule,
+    Source,
+    SourceTable,
+    SymbolTable,
+)
 from hftlab.events.records import blank
 from tests.bench.measurement import Measurement, rates
 
@@ -16,32 +25,52 @@ EVENTS = 1_000_000
 BATCH_ROWS = 1_024
 
 
+UNORDERED = "hftlab, order and idempotency off"
+WORKS = {
+    "S1a": "an event object, price * volume",
+    "S1b": "named fields, price * volume",
+    "S2": "batches of 1,024, price * volume",
+}
+
+
 def market(count: int, symbols: tuple[str, ...] = ("BTCUSDT",)) -> EventBatch:
-    """Trades with stamps, numbers and prices; symbols take turns."""
+    """Trades of a recorded session with stamps, prices, and numbers of one source; symbols take turns."""
     rows = blank(count, EventType.MARKET_DATA)
     index = np.arange(count)
     rows["price"] = 60_000 + index % 1_000 * 0.1
     rows["volume"] = 1 + index % 7
     rows["kind"] = Kind.TRADE
     rows["timestamp"] = rows["received"] = 1_723_161_255_000_000_000 + index * 1_000
-    rows["sequence"] = index
+    rows["sequence"] = rows["log_sequence"] = index
+    rows["source"] = 1
     rows["symbol"] = index % len(symbols)
-    return EventBatch(rows, SymbolTable(symbols))
+    sources = SourceTable([Source("bench", "trades", "", NumberRule.PLUS_ONE.value)])
+    return EventBatch(rows, SymbolTable(symbols), sources, session_number=1)
 
 
-def through_bus(subscribe: Callable[[EventBus], object], events: int) -> Callable[[], int]:
-    """Publish ``events`` in batches of 1,024, rows in cache, and work until all are handled."""
-    batches = [market(BATCH_ROWS)] * (events // BATCH_ROWS)
+def through_bus(subscribe: Callable[[EventBus], object], events: int, *, ordered: bool = True) -> Callable[[], int]:
+    """Publish ``events`` in batches of 1,024, rows in cache, and work until all are handled.
+
+    The rows are the same ones each time, with the numbers and ids that come next: two passes of a few µs that count
+    for both, with and without order.
+    """
+    batch = market(BATCH_ROWS)
+    records = batch.records
     bus = EventBus()
+    if not ordered:
+        bus._intake.push = bus._intake.push_ordered  # type: ignore[method-assign]
     subscribe(bus)
 
     def work() -> int:
-        for batch in batches:
+        for _ in range(events // BATCH_ROWS):
             bus.offer(batch)
             while not bus.do_work(max_ns=20_000_000).idle:
                 pass
+            records["sequence"] += BATCH_ROWS
+            records["log_sequence"] += BATCH_ROWS
         bus.raise_failures()
-        return len(batches) * BATCH_ROWS
+        assert bus.statistics().handled % BATCH_ROWS == 0, bus.statistics()
+        return events // BATCH_ROWS * BATCH_ROWS
 
     return work
 
@@ -50,20 +79,24 @@ def measure(runs: int, events: int = EVENTS) -> list[Measurement]:
     """S1 (a) event objects, (b) named fields; S2 batches."""
     few = events // 4
     s1 = [
-        _ours("S1a", "an event object, price * volume", _object_handler, runs, events),
-        _ours("S1b", "named fields, price * volume", _field_handler, runs, events),
+        *_ours("S1a", _object_handler, runs, events),
+        *_ours("S1b", _field_handler, runs, events),
         Measurement("S1", "ready objects, price * volume", "asyncio.Queue", figures=rates(_asyncio_queue(few), runs)),
         Measurement("S1", "price * volume", "a bare call", figures=rates(_bare_calls(events), runs)),
     ]
     s2 = [
-        _ours("S2", "batches of 1,024, price * volume", _batch_handler, runs, events),
+        *_ours("S2", _batch_handler, runs, events),
         Measurement("S2", "batches of 1,024, price * volume", "numpy on slices", figures=rates(_numpy(events), runs)),
     ]
     return [*s1, *s2]
 
 
-def _ours(board: str, work: str, subscribe: Callable[[EventBus], object], runs: int, events: int) -> Measurement:
-    return Measurement(board, work, "hftlab", figures=rates(through_bus(subscribe, events), runs))
+def _ours(board: str, subscribe: Callable[[EventBus], object], runs: int, events: int) -> list[Measurement]:
+    work = WORKS[board]
+    return [
+        Measurement(board, work, name, figures=rates(through_bus(subscribe, events, ordered=ordered), runs))
+        for name, ordered in (("hftlab", True), (UNORDERED, False))
+    ]
 
 
 def _object_handler(bus: EventBus) -> None:

@@ -51,8 +51,7 @@ def new_node(s: int, source: int) -> int:
     else:
         node = get(s, at.NODES_USED)
         put(s, at.NODES_USED, node + 1)
-    for fact in range(at.NODE_FACTS):
-        set_node(s, node, fact, -1)
+    set_node(s, node, at.N_HEAD, -1)
     set_node(s, node, at.N_SOURCE, source)
     set_node(s, node, at.N_CONTENT, 0)
     set_node(s, node, at.N_QUEUED, 0)

@@ -32,7 +32,7 @@ from hftlab.sequence.kernels.words import accept, expire, is_pressed_back, lose_
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too: the
 # first 16 digits of the SHA-256 over layout, then atomics, causes, content, gaps, held and words of this folder, then
 # ring's atomics. A test holds it to the truth.
-COMPILED_IN = "5eb5aa1105e504a2"
+COMPILED_IN = "99a89e0c9ee0e631"
 
 _LOW_32 = 0xFFFFFFFF
 _LAST_PART = int(Flags.LAST_PART)
@@ -53,8 +53,8 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
     remembered_mask = get(s, at.REMEMBERED) - 1
     begin = 0
     while begin < length:
-        if numbers == 0 and moments == 0 and source_fact(s, word(rows, begin, 7) & 0xFFFF, at.PLAIN):
-            begin = _take_run(s, rows, begin, length, now_ns, session)
+        if numbers == 0 and moments == 0 and source_fact(s, word(rows, begin, 7) & 0xFFFF, at.PLAIN) == at.DENSE + 1:
+            begin = _take_plain(s, rows, begin, length, now_ns, session)
             if begin == length:
                 break
         moment = now_ns if now_ns >= 0 else load(moments + begin * 8) if moments else word(rows, begin, 1)
@@ -119,11 +119,11 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
                 _take_assembled(s, rows, assembly, session)
             continue
         # -- what it is
-        rule = source_fact(s, source, at.RULE)
         next_number = source_fact(s, source, at.NEXT_NUMBER)
+        plain = source_fact(s, source, at.PLAIN)
         if (
-            source_fact(s, source, at.PLAIN)
-            and (first == next_number or (first > next_number and rule == at.RISING))
+            plain
+            and (first == next_number or (first > next_number and plain == at.RISING + 1))
             and epoch == source_fact(s, source, at.EPOCH)
             and first <= last
             and number >= 0
@@ -131,13 +131,11 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
             and (tail >> 16) & _SPECIAL == 0
         ):
             set_source(s, source, at.NEXT_NUMBER, last + 1)
-            set_source(s, source, at.TOP, last)
             set_source(s, source, at.TOP_ID, high)
             place = source_fact(s, source, at.SEEN)
             remember_at(s, source, place & remembered_mask, number, content)
             set_source(s, source, at.SEEN, place + 1)
-            count(s, source, at.RECEIVED, 1)
-            count(s, source, at.DELIVERED, 1)
+            set_source(s, source, at.PASSED, source_fact(s, source, at.PASSED) + 1)
             out = get(s, at.OUT)
             if get(s, at.PREFIX) == out and begin == out:
                 put(s, at.PREFIX, out + end - begin)
@@ -162,78 +160,84 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
 
 
 @called
-def _take_run(s: int, rows: int, begin: int, end: int, now_ns: int, session: int) -> int:
-    """Deliver messages of one row each that follow each other in one source; return the first row that is not so.
+def _take_plain(s: int, rows: int, begin: int, end: int, now_ns: int, session: int) -> int:
+    """Deliver messages of one row each that are the next of their sources; return the first row that is not so.
 
-    Nothing but the number changes from one to the next, so all there is to a row are four comparisons, the hash and
-    remembering it: 3 ns. The source, which may have no plain number rule, is looked up once.
+    Only for plain sources, of which nothing is held, missing, waited for or declared. In a run of one source's messages
+    nothing but the number changes from one to the next, so all there is to a row are five comparisons, the hash and
+    remembering it. What a plain source's TOP is, its next number says.
     """
-    address = rows + begin * ROW_BYTES
-    tail, shape = load(address + 56), load(address + 48)
-    source = tail & 0xFFFF
-    number = source_fact(s, source, at.NEXT_NUMBER)
-    if (
-        source_fact(s, source, at.RULE) != at.DENSE
-        or shape != source_fact(s, source, at.EPOCH) << 32  # the first part
-        or (tail >> 16) & (_LAST_PART | _SPECIAL) != _LAST_PART
-        or source_fact(s, source, at.ASSEMBLY) >= 0
-    ):
-        return begin
     next_due = get(s, at.NEXT_DUE)
     clock = max(get(s, at.CLOCK), now_ns)
     if clock >= next_due:
         return begin
-    remembered = get(s, at.SEEN_AT) + source * get(s, at.REMEMBERED) * 16
-    mask = get(s, at.REMEMBERED) - 1
-    place = source_fact(s, source, at.SEEN)
+    all_sources, all_seen, remembered = get(s, at.SOURCES_AT), get(s, at.SEEN_AT), get(s, at.REMEMBERED)
+    base = session << at.LOG_BITS
+    started = clock
+    address = rows + begin * ROW_BYTES
     row = begin
+    high = 0
     while row < end:
-        moment = clock if now_ns >= 0 else load(address + 8)
+        tail, shape = load(address + 56), load(address + 48)
+        source = all_sources + (tail & 0xFFFF) * (at.SOURCE_FACTS * 8)
+        number = load(source + at.NEXT_NUMBER * 8)
         if (
-            (load(address + 16) ^ number)
-            | (load(address + 56) ^ tail)
-            | (load(address + 48) ^ shape)
-            | load(address + 32)
-            | (load(address + 40) >> 32 ^ 1)
-        ) or moment >= next_due:
+            load(source + at.PLAIN * 8) != at.DENSE + 1
+            or shape != load(source + at.EPOCH * 8) << 32  # and the first part
+            or (tail >> 16) & (_LAST_PART | _SPECIAL) != _LAST_PART
+        ):
             break
-        clock = max(clock, moment)
-        seen_at = remembered + (place & mask) * 16
-        store(seen_at, number)
-        store(seen_at + 8, content_of(address, 0, 0))
-        place += 1
-        number += 1
-        row += 1
-        address += ROW_BYTES
+        place = load(source + at.SEEN * 8)
+        seen_at = all_seen + (tail & 0xFFFF) * remembered * 16
+        first = row
+        while row < end:
+            moment = clock if now_ns >= 0 else load(address + 8)
+            if (
+                (load(address + 16) ^ number)
+                | (load(address + 56) ^ tail)
+                | (load(address + 48) ^ shape)
+                | load(address + 32)
+                | (load(address + 40) >> 32 ^ 1)
+            ) or moment >= next_due:
+                break
+            clock = max(clock, moment)
+            kept = seen_at + (place & (remembered - 1)) * 16
+            store(kept, number)
+            store(kept + 8, content_of(address, 0, 0))
+            place += 1
+            number += 1
+            row += 1
+            address += ROW_BYTES
+        if row == first:
+            break
+        if session > 0:
+            top_id = base | load(address - ROW_BYTES + 24)
+            high = max(high, top_id)
+            store(source + at.TOP_ID * 8, top_id)
+        store(source + at.SEEN * 8, place)
+        store(source + at.NEXT_NUMBER * 8, number)
+        store(source + at.PASSED * 8, load(source + at.PASSED * 8) + row - first)
     taken = row - begin
     if taken == 0:
         return begin
-    if session > 0:
-        high = session << at.LOG_BITS | load(address - ROW_BYTES + 24)
-        put(s, at.HIGHEST_ID, max(get(s, at.HIGHEST_ID), high))
-        set_source(s, source, at.TOP_ID, high)
-    else:
-        set_source(s, source, at.TOP_ID, 0)
+    if high > get(s, at.HIGHEST_ID):
+        put(s, at.HIGHEST_ID, high)
     out = get(s, at.OUT)
     if get(s, at.PREFIX) == out and begin == out:
         put(s, at.PREFIX, out + taken)
     else:
-        before = get(s, at.CLOCK)
-        for index in range(taken):
-            moment = clock if now_ns >= 0 else word(rows, begin + index, 1)
-            before = max(before, moment)
-            set_ordered(s, out + index, at.O_ROW, begin + index)
-            set_ordered(s, out + index, at.O_TIME, before)
-            set_ordered(s, out + index, at.O_NUMBER, at.KEEP)
-            set_ordered(s, out + index, at.O_AFTER_LOSS, 0)
+        order = get(s, at.ORDER_AT) + out * (at.ORDER_FACTS * 8)
+        for index in range(begin, row):
+            if now_ns < 0:
+                started = max(started, word(rows, index, 1))
+            store(order + at.O_ROW * 8, index)
+            store(order + at.O_TIME * 8, started)
+            store(order + at.O_NUMBER * 8, at.KEEP)
+            store(order + at.O_AFTER_LOSS * 8, 0)
+            order += at.ORDER_FACTS * 8
     put(s, at.OUT, out + taken)
     put(s, at.CLOCK, clock)
     add(s, at.DELIVERED_ROWS, taken)
-    set_source(s, source, at.SEEN, place)
-    set_source(s, source, at.NEXT_NUMBER, number)
-    set_source(s, source, at.TOP, number - 1)
-    count(s, source, at.RECEIVED, taken)
-    count(s, source, at.DELIVERED, taken)
     if get(s, at.BLOCKED):
         look_again(s, clock, session)
     return row

@@ -264,6 +264,8 @@ def accept(
     The message is input rows ``begin … end - 1``, or a node's. ``first … last`` are the numbers that it covers.
     """
     flags = (tail >> 16) & 0xFFFF
+    if source_fact(s, source, at.PLAIN):
+        set_source(s, source, at.TOP, source_fact(s, source, at.NEXT_NUMBER) - 1)
     word, before = at.HAS_NO_NUMBER, -1
     if sequence >= 0 and source_fact(s, source, at.RULE) <= at.RISING:
         if epoch > source_fact(s, source, at.EPOCH):
@@ -337,4 +339,4 @@ def note_plain(s: int, source: int) -> None:
         and source_fact(s, source, at.AFTER_LOSS) == 0
         and source_fact(s, source, at.ENDED_AT) < 0
     )
-    set_source(s, source, at.PLAIN, 1 if plain else 0)
+    set_source(s, source, at.PLAIN, source_fact(s, source, at.RULE) + 1 if plain else 0)
