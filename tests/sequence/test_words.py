@@ -342,6 +342,11 @@ def test_an_effect_is_released_as_soon_as_its_cause_stands_behind_it_in_its_own_
     assert outcome.cycles == 1
 
 
+def test_an_effect_follows_its_cause_at_once_also_where_the_cause_comes_in_a_run_of_its_source() -> None:
+    outcome = play(trade(1), order(1, cause=caused_by(3)), trade(2), trade(3), trade(4), trade(5))
+    assert outcome.rows == [0, 2, 3, 1, 4, 5]
+
+
 def test_what_is_pressed_back_was_not_read_and_is_waited_for() -> None:
     outcome = play(order(1), order(3), trade(1, cause=caused_by(3)), order(4), window=1)
     assert outcome.rows == [0, 1, 3, 2]
