@@ -268,11 +268,11 @@ def _write(path: str, text: str) -> None:
 
 
 def _compile(parsed: argparse.Namespace) -> int:
-    from hftlab.ring import kernels
+    from hftlab.compiling import compile_kernels
 
     begin = time.perf_counter()
-    kernels.warm()
-    print(f"compiled the kernels into numba's cache in {time.perf_counter() - begin:.1f} s")
+    count = compile_kernels()
+    print(f"compiled {count} kernels into numba's cache in {time.perf_counter() - begin:.1f} s")
     return 0
 
 

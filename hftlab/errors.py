@@ -40,6 +40,8 @@ ServerRefused) has already been retried until its deadline when it surfaces.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class HftlabError(Exception):
     """The root of all exceptions that hftlab raises on purpose."""
@@ -107,11 +109,14 @@ class OrderError(HftlabError):
 
 
 class WindowFull(OrderError):
-    """A strict source waits for missing numbers and its window is full. ``taken`` rows of the batch were taken."""
+    """A strict source waits for missing numbers and its window is full. ``taken`` rows of the batch were taken.
 
-    def __init__(self, message: str, *, taken: int) -> None:
+    ``gap`` is the Gap that it waits for: ``gaps.give_up(error.gap)``, and go on.
+    """
+
+    def __init__(self, message: str, *, taken: int, gap: Any = None) -> None:
         super().__init__(message)
-        self.taken = taken
+        self.taken, self.gap = taken, gap
 
 
 class StreamError(HftlabError):

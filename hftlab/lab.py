@@ -18,13 +18,13 @@ import numpy as np
 from hftlab.bus import EventBus
 from hftlab.bus.bus import DEFAULT_CAPACITY
 from hftlab.clock import Clock
+from hftlab.compiling import compile_kernels
 from hftlab.errors import HandlerFailed, NotStarted, ValidationError
 from hftlab.events.frames import DEFAULT_ROWS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
 from hftlab.replay import Replay, Selection
 from hftlab.replay.replay import DEFAULT_PREFETCH
-from hftlab.ring.kernels import warm
 from hftlab.sequence import GapTable, Ordering
 from hftlab.streams import EmbeddedServer, RedisStreamManager
 from hftlab.streams.address import read_address
@@ -93,8 +93,8 @@ class Lab:
                 return self
             session = self._session or f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S}"
             address = self._address
-            # Loading the kernels takes 0.1 s (compiling them, once on a machine, 3 s): beside the server's start.
-            kernels = asyncio.get_running_loop().run_in_executor(None, warm)
+            # Loading the kernels takes 0.2 s (compiling them, once on a machine, 10 s): beside the server's start.
+            kernels = asyncio.get_running_loop().run_in_executor(None, compile_kernels)
             try:
                 if address is None:
                     self._server = EmbeddedServer(self.directory)

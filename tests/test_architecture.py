@@ -36,7 +36,7 @@ ENGINE: dict[str, frozenset[str]] = {
     "sim": row("events clock metrics"),
     "monitor": row("events clock metrics"),
 }
-EVERYTHING = frozenset(ENGINE) | {"research", "widgets", "lab", "arguments", "cli", FRONT_DOOR}
+EVERYTHING = frozenset(ENGINE) | {"research", "widgets", "compiling", "lab", "arguments", "cli", FRONT_DOOR}
 
 RULES = Rules(
     root="hftlab",
@@ -44,6 +44,7 @@ RULES = Rules(
     | {
         "research": frozenset(ENGINE),
         "widgets": EVERYTHING - {"arguments", "cli", FRONT_DOOR},
+        "compiling": row("ring bus sequence"),
         "lab": EVERYTHING,
         "arguments": row(),
         "cli": EVERYTHING,

@@ -9,7 +9,7 @@ import numpy as np
 from hftlab.bus.backlog import Backlog
 from hftlab.bus.kernels import inspect_rows
 from hftlab.clock import Clock
-from hftlab.errors import ValidationError, WindowFull
+from hftlab.errors import ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.packing import pack_event
 from hftlab.events.records import DTYPES, Flags, Rows, split_event_id
@@ -17,7 +17,7 @@ from hftlab.events.rowbytes import copy_rows
 from hftlab.events.tables import UNKNOWN_SOURCE, SourceTable, SymbolTable
 from hftlab.events.types import Event
 from hftlab.sequence import Gap
-from hftlab.sequence.gaps import gap_of, what_is_open
+from hftlab.sequence.gaps import gap_of, window_full
 from hftlab.sequence.stage import Ordered, OrderStage
 
 PIECE_ROWS = 4_096
@@ -110,7 +110,8 @@ class Intake:
             self._leave(ordered)
             if ordered.taken < len(piece):
                 self._flush()
-                raise WindowFull(what_is_open(self._stage.gaps, self._stage.ordering), taken=done)
+                source = piece.sources[int(piece.records["source"][ordered.taken])]
+                raise window_full(self._stage.gaps, self._stage.ordering, source, done)
         self._flush()
         return done
 

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hftlab.errors import WindowFull
 from hftlab.events.batch import EventBatch
 from hftlab.replay.selection import Selection
 from hftlab.sequence import Gap, GapState
-from hftlab.sequence.gaps import gap_of, what_is_open
+from hftlab.sequence.gaps import gap_of, window_full
 from hftlab.sequence.stage import Ordered, OrderStage
 
 Opening = Callable[[int | None], AsyncIterator[EventBatch]]
@@ -73,7 +72,8 @@ class Incoming:
     def _ordered(self, ordered: Ordered, batch: EventBatch) -> tuple[EventBatch, list[Mark]]:
         self._pressed = batch[ordered.taken :] if ordered.taken < len(batch) else None
         if self._pressed is not None and not ordered.taken and not len(ordered.batch):
-            raise WindowFull(what_is_open(self._stage.gaps, self._stage.ordering), taken=0)
+            source = batch.sources[int(batch.records["source"][0])]
+            raise window_full(self._stage.gaps, self._stage.ordering, source, 0)
         return self._chosen(ordered)
 
     def _chosen(self, ordered: Ordered) -> tuple[EventBatch, list[Mark]]:

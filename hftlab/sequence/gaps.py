@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlab.clock import format_time
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, WindowFull
 from hftlab.events.tables import Source, SourceTable
 from hftlab.sequence.aside import SetAside
 from hftlab.sequence.ordering import Ordering
@@ -120,14 +120,15 @@ def gap_of(values: Sequence[int], sources: SourceTable) -> Gap:
     )
 
 
-def what_is_open(gaps: GapTable, ordering: Ordering) -> str:
-    """What a full strict window waits for, and what to do about it."""
-    gap = next(gap for gap in gaps if gap.state is GapState.OPEN)
-    return (
+def window_full(gaps: GapTable, ordering: Ordering, source: Source, taken: int) -> WindowFull:
+    """What to raise when this strict source's window is full: what it waits for, and what to do about it."""
+    gap = next(gap for gap in gaps if gap.state is GapState.OPEN and gap.source == source)
+    message = (
         f"{gap.source} waits for number {gap.first:,} to {gap.last:,}: its events are of a strict type, and its window "
         f"of {ordering.window:,} messages is full. Give the numbers up with .gaps.give_up() and go on, or make the "
         "window larger, or the type best-effort: Ordering(window=…, strict=…)"
     )
+    return WindowFull(message, taken=taken, gap=gap)
 
 
 class GapTable:
