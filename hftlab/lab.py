@@ -177,7 +177,7 @@ class Lab:
 
     @property
     def gaps(self) -> GapTable:
-        """The gaps of the run that is on the bus, or else of what was published: ``.to_frame()``, ``.figure()``."""
+        """The gaps of the run that is, or was last, on the bus; after that, of what is published: ``.to_frame()`` …"""
         return self.bus.gaps
 
     async def sessions(self) -> pd.DataFrame:

@@ -66,6 +66,8 @@ class EventBus:
         self._live_clock: Clock = self.clock
         self._gate = Gate(self._dispatcher.coroutines)
         self._dropped = 0
+        self._last_run: Run | None = None
+        self._published_by_then = 0
         self._wake, self._progress = Signal(), Signal()
         self._publisher = Publisher(self._backlog, self._intake, self._gate, self._wake, self._progress)
 
@@ -272,8 +274,10 @@ class EventBus:
 
     @property
     def gaps(self) -> GapTable:
-        """The gaps of the run that is on the bus; where none is, of what was published."""
-        run = self._gate.run
+        """The gaps of the run that is on the bus, or was until something was published; else of what was published."""
+        run, last = self._gate.run, self._last_run
+        if run is None and last is not None and self._intake.published == self._published_by_then:
+            run = last
         return self._stage.gaps if run is None or run.gaps is None else run.gaps
 
     def end_session(self) -> None:
@@ -344,6 +348,7 @@ class EventBus:
         self._dispatcher.end_run(self.clock)
         if self._gate.run is not None:
             self._gate.run.left()
+        self._last_run, self._published_by_then = self._gate.run, self._intake.published
         self._gate.run = None
         self._wake.notify()
         return dropped
