@@ -13,7 +13,7 @@ from hftlab.errors import ValidationError
 from hftlab.events import Flags, Source
 from hftlab.events.records import event_id
 from hftlab.sequence import GAP, AsideReason, Gap, GapReason, GapState, GapTable, Ordering, gap_of, sequencer
-from hftlab.sequence.gaps import COUNTED, what_is_open
+from hftlab.sequence.gaps import COUNTED, window_full
 from tests.sequence.messages import MS, SESSION, SOURCES, START_NS, Stream, stream_of
 from tests.sequence.playing import Player
 
@@ -204,9 +204,13 @@ def test_a_source_that_was_never_seen_cant_be_given_up() -> None:
     assert not player.sequencer.wants_work
 
 
-def test_what_is_open_says_what_to_do_about_it() -> None:
+def test_a_full_window_names_the_gap_that_its_source_waits_for_and_says_what_to_do() -> None:
     player = strict_and_not()
-    told = what_is_open(player.sequencer.gaps, Ordering(window=1_024))
+    gaps = player.sequencer.gaps
+    for gap in gaps:
+        error = window_full(gaps, Ordering(window=1_024), gap.source, 7)
+        assert (error.gap, error.taken) == (gap, 7)
+    told = str(window_full(gaps, Ordering(window=1_024), gaps[0].source, 0))
     assert told.startswith("nyx/orders/A waits for number 2 to 2: its events are of a strict type")
     assert "window of 1,024 messages is full" in told
     assert ".gaps.give_up()" in told
