@@ -168,7 +168,7 @@ function showSelected(parts, gap) {
   parts.facts.replaceChildren(...gap.facts.map(([name, text]) => make("span", {}, `${name} `, make("b", {}, text))));
   for (const side of ["before", "after"]) parts[side].disabled = Boolean(gap[side]);
   put(parts.reason, [...new Set([gap.before, gap.after].filter(Boolean))].join(". "));
-  put(parts.missing.firstChild, `${gap.numbers} ${gap.state === "filled" ? "came late" : "missing"}`);
+  put(parts.missing.firstChild, `${gap.numbers} ${gap.state === "filled" ? "came after all" : "missing"}`);
 }
 
 function showAround(parts, around) {
@@ -181,7 +181,7 @@ function showAround(parts, around) {
   const lines = around.rows.map((row) => {
     const line = make("tr");
     fillEvent(line, row, 1);
-    // What was missing and came late stands where it arrived.
+    // What was missing and came after all stands where it arrived.
     line.dataset.late = String(Boolean(row[0]) && BigInt(row[0]) >= first && BigInt(row[0]) <= last);
     return line;
   });
