@@ -13,14 +13,15 @@ pytest.importorskip("playwright", reason="no browser tests: playwright is not in
 from tests.browser.notebook import NotebookPage
 
 
-async def test_the_quickstart_runs_whole_in_a_browser(
-    notebook: NotebookPage, lab_server: LabServer, screenshots: Path
+@pytest.mark.parametrize("name", ["01_quickstart", "02_order_and_gaps"])
+async def test_a_notebook_of_the_course_runs_whole_in_a_browser(
+    name: str, notebook: NotebookPage, lab_server: LabServer, screenshots: Path
 ) -> None:
-    shutil.copy(PROJECT / "notebooks" / "01_quickstart.ipynb", lab_server.folder)
-    await notebook.open(lab_server.page("01_quickstart.ipynb"))
+    shutil.copy(PROJECT / "notebooks" / f"{name}.ipynb", lab_server.folder)
+    await notebook.open(lab_server.page(f"{name}.ipynb"))
     await notebook.run_all()
     assert await notebook.errors() == []
     figure = notebook.page.locator(".js-plotly-plot .main-svg").first
     await figure.wait_for(timeout=60_000)
     await figure.scroll_into_view_if_needed()
-    await notebook.page.screenshot(path=screenshots / "quickstart.png")
+    await notebook.page.screenshot(path=screenshots / f"{name}.png")
