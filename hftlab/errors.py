@@ -111,7 +111,8 @@ class OrderError(HftlabError):
 class WindowFull(OrderError):
     """A strict source waits for missing numbers and its window is full. ``taken`` rows of the batch were taken.
 
-    ``gap`` is the Gap that it waits for: ``gaps.give_up(error.gap)``, and go on.
+    ``gap`` is the Gap that it waits for: ``gaps.give_up(error.gap)``, and go on. None: no more event ids can be
+    remembered, and none may be forgotten (``Ordering(at_capacity="press back")``).
     """
 
     def __init__(self, message: str, *, taken: int, gap: Any = None) -> None:

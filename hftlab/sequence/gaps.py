@@ -121,8 +121,18 @@ def gap_of(values: Sequence[int], sources: SourceTable) -> Gap:
 
 
 def window_full(gaps: GapTable, ordering: Ordering, source: Source, taken: int) -> WindowFull:
-    """What to raise when this strict source's window is full: what it waits for, and what to do about it."""
-    gap = next(gap for gap in gaps if gap.state is GapState.OPEN and gap.source == source)
+    """What to raise when this strict source's window is full: what it waits for, and what to do about it.
+
+    Without an open gap of that source it is the deduplicator that presses back.
+    """
+    gap = next((gap for gap in gaps if gap.state is GapState.OPEN and gap.source == source), None)
+    if gap is None:
+        message = (
+            f"the ids of {ordering.ids:,} events are remembered, as many as there is room for, and those in the way "
+            f"are not older than {ordering.ids_s:g} s: wait, or make room, or let the oldest be forgotten: "
+            "Ordering(ids=…, ids_s=…, at_capacity=…)"
+        )
+        return WindowFull(message, taken=taken)
     message = (
         f"{gap.source} waits for number {gap.first:,} to {gap.last:,}: its events are of a strict type, and its window "
         f"of {ordering.window:,} messages is full. Give the numbers up with .gaps.give_up() and go on, or make the "

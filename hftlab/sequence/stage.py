@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlab.events.batch import EventBatch
-from hftlab.events.records import Flags
 from hftlab.events.tables import SourceTable, SymbolTable
-from hftlab.sequence.dedup import Deduplicator, DedupStatistics
+from hftlab.sequence.dedup import Deduplicated, Deduplicator, DedupStatistics
 from hftlab.sequence.gaps import GapTable
 from hftlab.sequence.ordering import Ordering
 from hftlab.sequence.sequencer import NO_NOTICES, PIECE_ROWS, Sequenced, Sequencer
@@ -133,14 +132,16 @@ class OrderStage:
         parts: list[Ordered] = []
         taken = 0
         while taken < len(batch):
-            # Pieces that are sure to find room; then message by message, so that what is not taken leaves no trace.
-            end = taken + room if room else _end_of_message(batch, taken)
-            piece = batch[taken:end]
-            part = self._process(piece, now_ns)
+            # Pieces that are sure to find room; then row by row, so that what is not taken leaves no trace: of rows
+            # that went on together, nobody knows any more which of the input's were dropped in between.
+            piece = batch[taken : taken + (room or 1)]
+            fresh = self._dedup.process(piece, now_ns=now_ns)
+            part = self._go_on(fresh, now_ns)
             parts.append(part)
             taken += part.taken
+            if part.taken < fresh.taken:
+                self._dedup.take_back(piece[part.taken : fresh.taken])
             if part.taken < len(piece):
-                self._dedup.take_back(piece[part.taken :])
                 break
             room = self._sequencer.strict_room(batch) or 0
         return joined(batch, parts, taken)
@@ -186,7 +187,9 @@ class OrderStage:
         return parts[0] if len(parts) == 1 else joined(sequenced.batch[:0], parts, 0)
 
     def _process(self, batch: EventBatch, now_ns: int | None) -> Ordered:
-        fresh = self._dedup.process(batch, now_ns=now_ns)
+        return self._go_on(self._dedup.process(batch, now_ns=now_ns), now_ns)
+
+    def _go_on(self, fresh: Deduplicated, now_ns: int | None) -> Ordered:
         if self._reorder is None:
             return self._sequence(fresh.batch, now_ns, None, fresh.taken)
         slid = self._reorder.process(fresh.batch, now_ns=now_ns)
@@ -241,10 +244,6 @@ def joined(batch: EventBatch, parts: list[Ordered], taken: int) -> Ordered:
         before += len(part.batch)
     filled = [part.batch for part in parts if len(part.batch)]
     merged = EventBatch.concat(filled) if len(filled) > 1 else filled[0] if filled else batch[:0]
-    return Ordered(merged, taken, np.concatenate(notices), None, np.concatenate([part.released_ns for part in parts]))
-
-
-def _end_of_message(batch: EventBatch, begin: int) -> int:
-    """Where the message that begins at a row ends, or the batch."""
-    last = (batch.records["flags"][begin:] & Flags.LAST_PART.value) != 0
-    return begin + int(np.argmax(last)) + 1 if last.any() else len(batch)
+    # An unchanged part has its own arrivals, which may lie before what was released already.
+    moments: npt.NDArray[np.int64] = np.maximum.accumulate(np.concatenate([part.released_ns for part in parts]))
+    return Ordered(merged, taken, np.concatenate(notices), None, moments)
