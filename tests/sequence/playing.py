@@ -13,6 +13,7 @@ from hftlab.events import EventBatch, EventType, Flags
 from hftlab.events.records import Rows
 from hftlab.events.rowbytes import copy_rows, take_rows
 from hftlab.sequence import GapReason, GapState, Ordering, Sequenced, Sequencer
+from hftlab.sequence.stage import Ordered
 from tests.sequence.messages import Stream
 from tests.sequence.model import OrderModel
 from tests.sequence.noted import Delivery, Message, Notice, Row
@@ -139,7 +140,7 @@ class Player:
         self.sequencer.gaps.give_up(None if source is None else self.sources[source])
         self.note(self.sequencer.advance(0))
 
-    def note(self, result: Sequenced) -> None:
+    def note(self, result: Sequenced | Ordered) -> None:
         """Write down what a call delivered and told."""
         before = len(self.outcome.deliveries)
         records: Rows = result.batch.records
