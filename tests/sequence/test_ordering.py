@@ -48,7 +48,7 @@ def test_what_is_found_by_a_mask_is_a_power_of_two(name: str) -> None:
 @pytest.mark.parametrize("name", ["deadline_s", "reorder_s", "merge_s", "ids_s"])
 def test_durations_are_seconds_of_at_least_0(name: str) -> None:
     for good in (0, 0.0, 2, 1e-9):
-        assert getattr(made(**{name: good}), name) == good
+        assert getattr(made(**{"deadline_s": 0, name: good}), name) == good
     for value in (-0.1, math.inf, math.nan, 1e9, True, "1", None):
         with pytest.raises(ValidationError, match=rf"{name} is a number of seconds of at least 0; got"):
             made(**{name: value})
@@ -89,3 +89,10 @@ def test_an_ordering_is_not_changed_but_replaced_and_checked_again() -> None:
 def test_a_deadline_is_exact_to_the_nanosecond() -> None:
     assert Ordering(deadline_s=0.3).deadline_ns == 300_000_000
     assert Ordering(deadline_s=1e-9).deadline_ns == 1
+
+
+def test_a_merged_view_waits_at_least_as_long_as_a_gap_may_hold_back() -> None:
+    assert Ordering(merge_s=0.1).merge_s == 0.1
+    assert Ordering(merge_s=0.01, deadline_s=0.01).merge_s == 0.01
+    with pytest.raises(ValidationError, match=r"merge_s is 0, or at least deadline_s.*; got merge_s=0\.05"):
+        Ordering(merge_s=0.05)

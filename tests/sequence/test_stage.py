@@ -393,7 +393,7 @@ def test_a_merged_view_is_in_the_order_of_time_across_sources() -> None:
         {"source": source, "sequence": number, "received": at}
         for at, (source, number) in enumerate([(PLAIN, 1), (3, 1), (PLAIN, 2), (3, 2)])
     ]
-    stage, batch = made(messages, merge_s=0.01)
+    stage, batch = made(messages, merge_s=0.01, deadline_s=0.01)
     ordered = [stage.process(stamped(stage, batch, [5, 1, 6, 2])), stage.finish()]
     assert rows_of(*ordered) == [1, 3, 0, 2]
     assert stage.statistics().held_rows == 0
@@ -403,7 +403,7 @@ def test_a_merged_view_is_in_the_order_of_time_across_sources() -> None:
 
 def test_what_comes_too_late_for_a_merged_view_is_set_aside_and_counted() -> None:
     messages = [{"source": source, "sequence": 1, "received": at} for source, at in ((PLAIN, 0), (3, 100), (1, 200))]
-    stage, batch = made(messages, merge_s=0.01)
+    stage, batch = made(messages, merge_s=0.01, deadline_s=0.01)
     ordered = [stage.process(stamped(stage, batch, [0, 90, 50])), stage.finish()]
     assert rows_of(*ordered) == [0, 1]
     told = stage.statistics()
@@ -414,7 +414,7 @@ def test_what_comes_too_late_for_a_merged_view_is_set_aside_and_counted() -> Non
 
 
 def test_gaps_in_a_merged_view_are_told_when_they_are_known() -> None:
-    stage, batch = made(plain(1, 3, 2, 4), merge_s=0.05)
+    stage, batch = made(plain(1, 3, 2, 4), merge_s=0.05, deadline_s=0.05)
     ordered = stage.process(batch)
     assert rows_of(ordered) == []
     assert notices_of(ordered) == [(0, "OPEN", 2, 2), (0, "FILLED", 2, 2)]
@@ -426,7 +426,7 @@ def test_gaps_in_a_merged_view_are_told_when_they_are_known() -> None:
     streams(),
     orderings,
     cuts,
-    st.sampled_from([(0.0, 0.0), (0.02, 0.0), (0.0, 0.02), (0.05, 0.01)]),
+    st.sampled_from([(0.0, 0.0), (0.02, 0.0), (0.0, 0.2), (0.05, 0.3)]),
     ROUNDS,
     st.lists(st.tuples(st.integers(0, 100), st.sampled_from(["advance", "give up", "skip"])), max_size=4),
 )
