@@ -126,7 +126,8 @@ class Lab:
                     async with asyncio.timeout(drain_s):
                         await self.bus.drain()
                 except TimeoutError:
-                    waiting = self.bus.statistics().waiting
+                    shown = self.bus.statistics()
+                    waiting = shown.waiting + shown.held
                     message = f"the lab was closed with {waiting:,} events unhandled after {drain_s:g} s"
                     warnings.warn(message, RuntimeWarning, stacklevel=2)
                 except HandlerFailed as error:

@@ -69,6 +69,7 @@ class EventBus:
         self._last_run: Run | None = None
         self._published_by_then = 0
         self._wake, self._progress = Signal(), Signal()
+        self._stage.gaps.on_decided = self._wake.notify
         self._publisher = Publisher(self._backlog, self._intake, self._gate, self._wake, self._progress)
 
     # -- subscribing ----------------------------------------------------------------------------------------------
@@ -186,7 +187,9 @@ class EventBus:
             self._intake.tick()
         self._gate.working = True
         try:
-            return self._dispatcher.work(max_rows, deadline_ns)
+            work = self._dispatcher.work(max_rows, deadline_ns)
+            live_work = self._gate.run is None and self._intake.is_due()
+            return work._replace(idle=False) if live_work else work
         finally:
             self._gate.working = False
             self._progress.notify()
@@ -230,7 +233,7 @@ class EventBus:
         bus: what is queued then is the run's.
         """
         self._gate.refuse_handlers("drain", "let it return")
-        while self._gate.run is None and (self._publisher.line or not self._dispatcher.idle):
+        while self._gate.run is None and (self._publisher.line or not self._is_idle()):
             if self._gate.pumps:
                 await self._progress.wait()
             else:
@@ -247,7 +250,7 @@ class EventBus:
         self._gate.pumps += 1
         try:
             while True:
-                if self._gate.run is not None or (self._dispatcher.idle and not self._intake.is_due()):
+                if self._gate.run is not None or self._is_idle():
                     await self._wake_or_due()
                     continue
                 self.do_work()
@@ -256,6 +259,10 @@ class EventBus:
         finally:
             self._gate.pumps -= 1
             self._progress.notify()
+
+    def _is_idle(self) -> bool:
+        """Whether nothing that was published could be handled now."""
+        return self._dispatcher.idle and not self._intake.is_due()
 
     async def _wake_or_due(self) -> None:
         """Wait for an event, or for the next deadline of a gap."""
@@ -315,7 +322,7 @@ class EventBus:
         self._gate.refuse_handlers("begin_run", "begin it when the handler has returned")
         if self._gate.run is not None and not self._gate.run.give_way():
             raise BusBusy(f"{self._gate.run.name} is on this bus; wait for its end, stop it, or use a bus of its own")
-        if self._publisher.line or not self._dispatcher.idle:
+        if self._publisher.line or not self._is_idle():
             raise BusBusy("published events wait to be handled; await bus.drain() before a run begins")
         controls = Controls(
             offer=self._intake.push_ordered,
@@ -366,6 +373,10 @@ class EventBus:
         """
         self._gate.refuse_handlers("close", "close the bus when the handler has returned")
         dropped = self._gate.run.end() if self._gate.run is not None else 0
+        if not self._gate.closed:
+            held = self._intake.give_up()
+            self._dropped += held
+            dropped += held
         self._gate.closed = True
         return dropped + self._reset()
 

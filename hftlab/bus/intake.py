@@ -117,9 +117,7 @@ class Intake:
 
     def tick(self) -> None:
         """Let time pass for the stage, and queue what it lets go; cheap when nothing is due."""
-        if self._left:
-            self._flush()
-        if self.is_due():
+        if self._flush() and self.is_due():
             self._leave(self._stage.advance(self._clock.now_ns()))
             self._flush()
 
@@ -128,8 +126,17 @@ class Intake:
         self._leave(self._stage.finish())
         self._flush()
 
+    def give_up(self) -> int:
+        """End the stage for good; returns how many rows it held, or let go without room: nobody will handle them."""
+        self._leave(self._stage.finish())
+        count = self.left_over
+        self._left.clear()
+        return count
+
     def is_due(self) -> bool:
-        """Whether ``tick`` would do something."""
+        """Whether ``tick`` would do something now."""
+        if self._left:
+            return True
         due_ns = self._stage.due_ns
         return self._stage.wants_work or (due_ns is not None and due_ns <= self._clock.now_ns())
 

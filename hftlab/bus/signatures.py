@@ -41,6 +41,10 @@ def make_subscription(
     if Gap in what:
         if where is not None or mode not in (None, "event"):
             raise ValidationError("a handler of gaps is called with a Gap: it has no where= and no other mode")
+        parameters = _parameter_names(handler)
+        if len(parameters) != 1:
+            raise ValidationError(f"a handler of gaps has one parameter, the Gap; got ({', '.join(parameters)})")
+        _check_name(name)
         name = name or default_name(handler, types, pattern).replace(":.*", ":gap")
         return Subscription(name=name, handler=handler, mode="event", types=types, notice=Gap)
     chosen, fields = _mode_and_fields(handler, mode, types)
@@ -48,8 +52,7 @@ def make_subscription(
         raise ValidationError(f"batch_rows is 1 to {MAX_BATCH_ROWS:,} rows; got {batch_rows!r:.100}")
     if where is not None and not callable(where):
         raise ValidationError(f"where= is a function from records to a boolean array; got {where!r:.100}")
-    if name is not None and (not isinstance(name, str) or not name):
-        raise ValidationError(f"name= is a text that no other handler of the bus has; got {name!r:.100}")
+    _check_name(name)
     return Subscription(
         name=name or default_name(handler, types, pattern),
         handler=handler,
@@ -60,6 +63,11 @@ def make_subscription(
         fields=fields,
         batch_rows=batch_rows,
     )
+
+
+def _check_name(name: object) -> None:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ValidationError(f"name= is a text that no other handler of the bus has; got {name!r:.100}")
 
 
 def read_topics(what: Sequence[What], symbol: str | None) -> tuple[frozenset[EventType], str | None]:

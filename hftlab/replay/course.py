@@ -195,6 +195,7 @@ class Course:
         await self._feeder.close()
         self._filtered_before += self._feeder.filtered
         held = self.stage.skip()
+        self.skipped += len(self._selection.apply(held.batch))
         self._feeder = Feeder(Incoming(opening, self._selection, self.stage), self._pace, self.clock)
         self._pace.jump()
         self._first_log_sequence = before

@@ -104,7 +104,8 @@ class Feeder:
                 return Feeding(Fed.EARLY, due_ns)
             count = min(count, ready)
         # Nothing is queued now, so what is marked before the first row has its turn.
-        self._pass_marks(run, 0)
+        if not self._pass_marks(run):
+            return Feeding(Fed.QUEUED, due_ns)
         if self._marks:
             count = min(count, self._marks[0].offset)
         taken = run.offer(piece[:count])
@@ -150,7 +151,8 @@ class Feeder:
         while self._pending is None:
             came = await self._incoming.next()
             if came is None:
-                self._pass_marks(run, 0)
+                while not self._pass_marks(run):
+                    pass
                 return False
             batch, marks = came
             self._marks.extend(marks)
@@ -162,17 +164,23 @@ class Feeder:
                         arrivals = arrivals.copy()
                         arrivals[mark.offset] = mark.moment_ns
                 self._paced = self._pace.paced(arrivals)
-            else:
-                self._pass_marks(run, 0)
         return True
 
-    def _pass_marks(self, run: BusRun, offset: int) -> None:
-        """Have the clock and the handlers told what is marked up to the row at ``offset``."""
-        while self._marks and self._marks[0].offset <= offset:
+    def _pass_marks(self, run: BusRun) -> bool:
+        """Have the clock and the handlers told what is marked before the first row.
+
+        False where handlers have to be called first, because what is marked next happened later than what they hear of.
+        """
+        told_ns: int | None = None
+        while self._marks and not self._marks[0].offset:
+            if told_ns is not None and self._marks[0].moment_ns > told_ns:
+                return False
             mark = self._marks.popleft()
             self._clock.advance_to(mark.moment_ns)
             for gap in mark.gaps:
                 run.tell(gap)
+                told_ns = mark.moment_ns
+        return True
 
     def _consume(self, count: int) -> None:
         assert self._pending is not None

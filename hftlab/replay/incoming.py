@@ -40,6 +40,7 @@ class Incoming:
         self._pressed: EventBatch | None = None
         self._unfiltered: Ordered | None = None  # what a filter failed on: it is asked again
         self._reached_ns = 0
+        self._started_ns = 0  # what the stage's clock said before it took the latest batch
         self._through = False
 
     async def next(self) -> tuple[EventBatch, list[Mark]] | None:
@@ -50,7 +51,7 @@ class Incoming:
         if self._unfiltered is not None:
             return self._chosen(self._unfiltered)
         if self._pressed is not None:
-            return self._ordered(self._stage.process(self._pressed), self._pressed)
+            return self._ordered(self._pressed)
         if self._through:
             return None
         try:
@@ -63,13 +64,17 @@ class Incoming:
         if batch is None:
             self._through = True
             await self.close()
+            self._started_ns = self._stage.clock_ns
             return self._chosen(self._stage.finish())
         if not len(batch):
             return batch, []
         self._read_up_to = int(batch.records["log_sequence"][-1]) + 1
-        return self._ordered(self._stage.process(batch), batch)
+        return self._ordered(batch)
 
-    def _ordered(self, ordered: Ordered, batch: EventBatch) -> tuple[EventBatch, list[Mark]]:
+    def _ordered(self, batch: EventBatch) -> tuple[EventBatch, list[Mark]]:
+        self._pressed = batch  # what is refused is tried again
+        self._started_ns = self._stage.clock_ns
+        ordered = self._stage.process(batch)
         self._pressed = batch[ordered.taken :] if ordered.taken < len(batch) else None
         if self._pressed is not None and not ordered.taken and not len(ordered.batch):
             source = batch.sources[int(batch.records["source"][0])]
@@ -92,8 +97,12 @@ class Incoming:
         """Where rows were released later than any row up to them arrived, and where something happened to a gap."""
         arrivals = ordered.batch.records["received"]
         if not len(ordered.notices) and not ordered.changed:
-            self._reached_ns = max(self._reached_ns, int(arrivals.max())) if len(arrivals) else self._reached_ns
-            return []
+            if not len(arrivals):
+                return []
+            # Time may have come further by rows that were not delivered; then that is when the first one is released.
+            began_ns, started_ns = max(self._reached_ns, int(arrivals[0])), self._started_ns
+            self._reached_ns = max(began_ns, started_ns, int(arrivals.max()))
+            return [Mark(0, started_ns, ())] if started_ns > began_ns else []
         released = ordered.released_ns
         reached = np.maximum(np.maximum.accumulate(arrivals), self._reached_ns) if len(arrivals) else arrivals
         before = np.concatenate([[self._reached_ns], released[:-1]])[: len(released)]

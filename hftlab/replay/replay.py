@@ -176,6 +176,8 @@ class Replay:
         """
         await self._rest()
         await self._begin()
+        if self._state is State.DONE:
+            return self  # nothing is left to go on with
         if callable(target):
             until = Until(predicate=target)
         else:

@@ -162,6 +162,7 @@ class GapTable:
         self._sources = sources
         self._read, self._counts, self._version, self._give_up = read, counts, version, give_up
         self._forgotten = forgotten
+        self.on_decided: Callable[[], None] = lambda: None
 
     @property
     def version(self) -> int:
@@ -208,12 +209,18 @@ class GapTable:
         """
         if gap is None:
             self._give_up(None)
+            self.on_decided()
             return
         source = gap.source if isinstance(gap, Gap) else gap
+        if not isinstance(source, Source):
+            raise ValidationError(
+                f"give_up takes a Gap of this table, or a Source, or nothing for all; got {gap!r:.200}"
+            )
         number = self._sources.find(source)
         if number is None:
             raise ValidationError(f"no events of {source!r:.200} were seen; give_up() without it means all sources")
         self._give_up(number)
+        self.on_decided()
 
     # -- looked at ------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,13 @@ class Ordering(msgspec.Struct, frozen=True, kw_only=True):
     For the ``strict`` types nothing is ever skipped: a full window presses back on whoever publishes, until the gap is
     filled or ``gaps.give_up()``. A source is of the type of its first message.
 
+    ``reorder_s``: sources whose counter is shared with others (rule "shared") can't tell a missing number; their
+    messages are held this long and sorted by number. 0: what lies behind is late. ``merge_s``: everything is held this
+    long and sorted by ``timestamp`` across sources, for merged views; what comes later is set aside as late. At least
+    ``deadline_s``, or what a gap holds back would always be late (a strict gap may hold longer than any). Both delay
+    all that they hold. An event waits for a cause that is yet to come for ``deadline_s`` too, and for one that is held
+    as long as that is.
+
     ``remembered``: of how many of a source's latest messages the content is kept, to tell a duplicate from a conflict.
     ``lost_cause``: what becomes of an event whose cause was set aside: "deliver" it, or "set aside" it too.
     ``ids``: how many event ids the deduplicator remembers (a power of two of at least 1,024), and ``ids_s`` for how
@@ -48,6 +55,11 @@ class Ordering(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
                 raise ValidationError(f"{name} is a number of seconds of at least 0; got {shown(value)}")
+        if 0 < self.merge_s < self.deadline_s:
+            raise ValidationError(
+                f"merge_s is 0, or at least deadline_s: what a gap holds back for {self.deadline_s:g} s would come too "
+                f"late for a view that waits less; got merge_s={self.merge_s:g}. Make it longer, or deadline_s shorter"
+            )
         for name, choices in (("lost_cause", ("deliver", "set aside")), ("at_capacity", ("forget", "press back"))):
             if getattr(self, name) not in choices:
                 raise ValidationError(f"{name} is one of {choices}; got {shown(getattr(self, name))}")

@@ -100,6 +100,11 @@ def names() -> list[str]:
     return sorted(_RULES)
 
 
+def is_known(source: Source) -> bool:
+    """Whether the rule of a source was registered."""
+    return source.rule in _RULES
+
+
 def find(source: Source) -> Rule:
     """The rule of a source. Raises ValidationError where no rule of that name was registered."""
     rule = _RULES.get(source.rule)

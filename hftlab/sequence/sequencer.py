@@ -16,6 +16,7 @@ from hftlab.sequence.aside import SetAside
 from hftlab.sequence.gaps import GAP, GapTable
 from hftlab.sequence.kernels.rows import decide, forget, gather, sequence
 from hftlab.sequence.ordering import Ordering
+from hftlab.sequence.rules import find
 from hftlab.sequence.statistics import OrderStatistics
 from hftlab.sequence.tables import KEPT_GAPS, Tables
 
@@ -98,6 +99,7 @@ class Sequencer:
         ``received`` (made never to fall). Raises ValidationError for a source whose rule nobody registered.
         """
         batch = batch.using(self.symbols, self.sources)
+        self.check_rules(batch)
         if len(batch) <= PIECE_ROWS:
             return self.take(batch, now_ns, moments) or self._passed(batch, now_ns, moments)
         parts = []
@@ -142,6 +144,18 @@ class Sequencer:
     def wants_work(self) -> bool:
         """Whether ``gaps.give_up`` was called since the last call."""
         return bool(self._wanted)
+
+    @property
+    def clock_ns(self) -> int:
+        """The time that has been reached, in ns UTC."""
+        return self._tables.facts[at.CLOCK]
+
+    def check_rules(self, batch: EventBatch) -> None:
+        """Raise ValidationError for a row whose source numbers by a rule that nobody registered."""
+        self._tables.learn_sources()
+        for number, source in list(self._tables.unruled.items()):
+            if (batch.records["source"] == number).any():
+                find(source)
 
     @property
     def due_ns(self) -> int | None:

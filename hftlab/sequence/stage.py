@@ -108,6 +108,11 @@ class OrderStage:
         return self._sequencer.gaps
 
     @property
+    def clock_ns(self) -> int:
+        """The time that the sequencer has reached, in ns UTC."""
+        return self._sequencer.clock_ns
+
+    @property
     def due_ns(self) -> int | None:
         """The next moment at which time alone changes something; None without one."""
         dues = [part.due_ns for part in (self._reorder, self._sequencer, self._merge) if part is not None]
@@ -126,6 +131,7 @@ class OrderStage:
         """
         if batch.symbols is not self._symbols or batch.sources is not self._sources:
             batch = batch.using(self._symbols, self._sources)
+        self._sequencer.check_rules(batch)
         room = self._sequencer.strict_room(batch)
         if room is None or room >= len(batch):
             return self._process(batch, now_ns)

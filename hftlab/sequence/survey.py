@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hftlab.events.batch import EventBatch
 from hftlab.events.tables import SourceTable, SymbolTable
-from hftlab.sequence.gaps import GapTable
+from hftlab.sequence.gaps import GapTable, window_full
 from hftlab.sequence.ordering import Ordering
 from hftlab.sequence.stage import OrderStage
 
@@ -37,6 +37,9 @@ class Survey:
         batch = batch.using(self.symbols, self.sources)
         while (taken := self._stage.process(batch).taken) < len(batch):
             batch = batch[taken:]
+            full = window_full(self.gaps, self._stage.ordering, self.sources[int(batch.records["source"][0])], taken)
+            if full.gap is None:
+                raise full  # the deduplicator's memory: no decision about gaps makes room there
             self.given_up += 1
             self.gaps.give_up(self.sources[int(batch.records["source"][0])])
             self._stage.advance(0)  # carries the decision out; time never falls

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from hftlab.events.records import EventType
-from hftlab.events.tables import UNKNOWN_SOURCE, SourceTable
+from hftlab.events.tables import UNKNOWN_SOURCE, Source, SourceTable
 from hftlab.sequence import layout as at
 from hftlab.sequence.gaps import COUNTED
 from hftlab.sequence.layout import State, Table
 from hftlab.sequence.ordering import Ordering
-from hftlab.sequence.rules import Rule, find
+from hftlab.sequence.rules import Rule, find, is_known
 
 KEPT_GAPS = 1 << 18
 """How many gaps are kept; beyond that the oldest closed ones are forgotten, and counted."""
@@ -29,6 +29,7 @@ class Tables:
 
     def __init__(self, ordering: Ordering, sources: SourceTable) -> None:
         self.own_rules: dict[int, Rule] = {}
+        self.unruled: dict[int, Source] = {}
         self._roomy, self._opened = -1, 0
         self._sources = sources
         self._known = 0
@@ -71,8 +72,7 @@ class Tables:
         if known and rows <= self._roomy and not facts[at.HELD_ROWS] and facts[at.SERIAL] == self._opened:
             return  # nothing was used up since the last look
         self._roomy, self._opened = rows, facts[at.SERIAL]
-        if self._known < len(self._sources):
-            self._learn_sources()
+        self.learn_sources()
         state, control = self.state, self.state.control
         # A message takes a node and a row of the store at most.
         if control[at.FREE_ROWS] + len(state.store) - control[at.ROWS_USED] < rows:
@@ -117,7 +117,15 @@ class Tables:
         control[at.SOURCES_COUNT] = len(state.sources)
         control[at.DEADLINES_MASK] = len(state.deadlines) - 1
 
-    def _learn_sources(self) -> None:
+    def learn_sources(self) -> None:
+        """Take note of new sources. One whose rule nobody registered (``unruled``) has no numbers until it is."""
+        for number in [number for number, source in self.unruled.items() if is_known(source)]:
+            del self.unruled[number]
+            self._learn(number)
+        if self._known < len(self._sources):
+            self._learn_new()
+
+    def _learn_new(self) -> None:
         before, needed = len(self.state.sources), len(self._sources)
         if before < needed:
             size = max(_FIRST_SOURCES, 1 << (needed - 1).bit_length())
@@ -127,16 +135,23 @@ class Tables:
             sources[before:, [at.EPOCH, at.ENDED_AT]] = -1
             self._replace(sources=sources, counts=_grown(state.counts, size), seen=_grown(state.seen, size))
         for number in range(self._known, needed):
-            rule = find(self._sources[number])
-            facts = self.state.sources[number]
-            if not rule.numbered:
-                facts[at.RULE] = at.NAMELESS if self._sources[number] == UNKNOWN_SOURCE else at.UNNUMBERED
+            if is_known(self._sources[number]):
+                self._learn(number)
             else:
-                facts[at.RULE] = at.DENSE if rule.dense else at.RISING
-            facts[at.SPANS] = rule.spans
-            if rule.numbers is not None:
-                self.own_rules[number] = rule
+                self.unruled[number] = self._sources[number]
+                self.state.sources[number, at.RULE] = at.NAMELESS
             self._known = number + 1
+
+    def _learn(self, number: int) -> None:
+        rule = find(self._sources[number])
+        facts = self.state.sources[number]
+        if not rule.numbered:
+            facts[at.RULE] = at.NAMELESS if self._sources[number] == UNKNOWN_SOURCE else at.UNNUMBERED
+        else:
+            facts[at.RULE] = at.DENSE if rule.dense else at.RISING
+        facts[at.SPANS] = rule.spans
+        if rule.numbers is not None:
+            self.own_rules[number] = rule
 
     def _grow_deadlines(self, rows: int) -> None:
         state, control = self.state, self.state.control
