@@ -16,7 +16,8 @@ class Ordering(msgspec.Struct, frozen=True, kw_only=True):
     A source holds at most ``window`` messages while numbers before them are missing. For *best-effort* types the
     missing numbers are declared lost after ``deadline_s`` seconds, or when the window is full, and everything goes on.
     For the ``strict`` types nothing is ever skipped: a full window presses back on whoever publishes, until the gap is
-    filled or ``gaps.give_up()``. A source is of the type of its first message.
+    filled or ``gaps.give_up()``. A source is of the type of its first message. A message in parts counts when its last
+    part has come, or when its source goes on without it.
 
     ``reorder_s``: sources whose counter is shared with others (rule "shared") can't tell a missing number; their
     messages are held this long and sorted by number. 0: what lies behind is late. ``merge_s``: everything is held this
