@@ -19,7 +19,6 @@ from hftlab.replay.selection import Selection
 from hftlab.replay.statistics import RateMeter
 from hftlab.replay.transcript import Transcript
 from hftlab.sequence import Ordering
-from hftlab.sequence.gaps import gap_of
 from hftlab.sequence.stage import OrderStage
 
 SLICE_NS = 400_000
@@ -196,11 +195,10 @@ class Course:
         self._filtered_before += self._feeder.filtered
         held = self.stage.skip()
         self.skipped += len(self._selection.apply(held.batch))
+        self._feeder.skip(self._run)
         self._feeder = Feeder(Incoming(opening, self._selection, self.stage), self._pace, self.clock)
         self._pace.jump()
         self._first_log_sequence = before
-        for notice in held.notices:
-            self._run.tell(gap_of(notice.tolist()[1:], self.stage.gaps.sources))
         first = await self._feeder.first_log_sequence(self._run)
         if first is not None:
             self.skipped += first - before

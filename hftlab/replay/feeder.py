@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +19,7 @@ from hftlab.events.records import Rows
 from hftlab.replay.incoming import Incoming, Mark
 from hftlab.replay.pace import Pace
 from hftlab.replay.selection import rows_where
+from hftlab.sequence import Gap, GapReason, GapState
 
 PIECE_ROWS = 4_096
 """How many rows are queued at once: half a millisecond flat out, so a pause or another speed takes hold as fast."""
@@ -71,6 +73,7 @@ class Feeder:
         self._incoming, self._pace, self._clock = incoming, pace, clock
         self._pending: EventBatch | None = None
         self._paced: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._told_open: list[Gap] = []
         self._marks: deque[Mark] = deque()  # offsets count from the first pending row
         # What was queued last. Rows are queued only when none is left from before, so what is withdrawn is its end.
         self._queued = EventBatch.empty()
@@ -178,9 +181,35 @@ class Feeder:
             mark = self._marks.popleft()
             self._clock.advance_to(mark.moment_ns)
             for gap in mark.gaps:
-                run.tell(gap)
+                self._tell(run, gap)
                 told_ns = mark.moment_ns
         return True
+
+    def _tell(self, run: BusRun, gap: Gap) -> None:
+        run.tell(gap)
+        if gap.state is GapState.OPEN:
+            self._told_open.append(gap)
+            return
+        left: list[Gap] = []
+        for told in self._told_open:
+            if (told.source, told.epoch) != (gap.source, gap.epoch) or told.last < gap.first or told.first > gap.last:
+                left.append(told)
+                continue
+            if told.first < gap.first:
+                left.append(msgspec.structs.replace(told, last=gap.first - 1))
+            if told.last > gap.last:
+                left.append(msgspec.structs.replace(told, first=gap.last + 1))
+        self._told_open = left
+
+    def skip(self, run: BusRun) -> None:
+        """Tell handlers that what is open, as far as they know, is skipped.
+
+        The stage knows more: it has read ahead. How far is a matter of how rows were stored, which handlers don't see.
+        """
+        told, self._told_open = self._told_open, []
+        for gap in told:
+            skipped = {"state": GapState.LOST, "reason": GapReason.SKIPPED, "closed_ns": self._clock.now_ns()}
+            run.tell(msgspec.structs.replace(gap, **skipped))
 
     def _consume(self, count: int) -> None:
         assert self._pending is not None

@@ -121,7 +121,10 @@ class Sequencer:
 
     def skip(self) -> Sequenced:
         """Begin anew elsewhere: what is open is lost (SKIPPED), held messages come out, any number may come next."""
-        return self._decide([(at.SKIP, -1)], 0)
+        skipped = self._decide([(at.SKIP, -1)], 0)
+        # Time too: it had come to the last row that was read, which may be beyond the next one.
+        self._tables.facts[at.CLOCK] = 0
+        return skipped
 
     def strict_room(self, batch: EventBatch) -> int | None:
         """How many messages are sure not to find a strict window full; None: the batch has nothing of a strict type."""

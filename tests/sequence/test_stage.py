@@ -521,6 +521,15 @@ def test_after_a_skip_any_number_may_be_next_and_what_was_read_ahead_comes_again
     assert len(stage.process(further).notices) == 1, "from there on a jump is a gap again"
 
 
+def test_a_skip_forgets_the_time_that_was_read_up_to() -> None:
+    stage, batch = made(plain(1, 2, 3, 4, 9))
+    stage.process(batch)
+    stage.skip()
+    came = stage.process(batch[2:])
+    assert came.released_ns.tolist() == [START_NS + 2 * MS, START_NS + 3 * MS]
+    assert stage.due_ns == START_NS + 104 * MS
+
+
 def test_a_skip_back_in_the_numbers_begins_anew_too() -> None:
     stage, batch = made(plain(*range(1, 11)))
     stage.process(batch[5:])
