@@ -327,7 +327,7 @@ def _joined(batch: EventBatch, parts: list[Sequenced]) -> Sequenced:
         notices.append(shifted)
         before += len(part.batch)
     untouched = before == len(batch) and all(part.batch.records.base is batch.records.base for part in parts)
-    merged = batch if untouched and before else EventBatch.concat(filled) if len(filled) > 1 else parts[0].batch
+    merged = batch if untouched and before else together(filled) if len(filled) > 1 else parts[0].batch
     if len(filled) == 1:
         merged = filled[0]
     return Sequenced(
@@ -338,3 +338,10 @@ def _joined(batch: EventBatch, parts: list[Sequenced]) -> Sequenced:
         _NO_TIMES,
         np.concatenate([part.released_ns for part in parts]),
     )
+
+
+def together(batches: list[EventBatch]) -> EventBatch:
+    """One batch out of several; of several sessions, it is of none: better no event id than a wrong one."""
+    if len({batch.session_number for batch in batches}) > 1:
+        batches = [EventBatch(batch.records, batch.symbols, batch.sources) for batch in batches]
+    return EventBatch.concat(batches)

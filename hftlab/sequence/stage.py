@@ -23,7 +23,7 @@ from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.sequence.dedup import Deduplicated, Deduplicator, DedupStatistics
 from hftlab.sequence.gaps import GapTable
 from hftlab.sequence.ordering import Ordering
-from hftlab.sequence.sequencer import NO_NOTICES, PIECE_ROWS, Sequenced, Sequencer
+from hftlab.sequence.sequencer import NO_NOTICES, PIECE_ROWS, Sequenced, Sequencer, together
 from hftlab.sequence.statistics import OrderStatistics
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def joined(batch: EventBatch, parts: list[Ordered], taken: int) -> Ordered:
         notices.append(shifted)
         before += len(part.batch)
     filled = [part.batch for part in parts if len(part.batch)]
-    merged = EventBatch.concat(filled) if len(filled) > 1 else filled[0] if filled else batch[:0]
+    merged = together(filled) if len(filled) > 1 else filled[0] if filled else batch[:0]
     # An unchanged part has its own arrivals, which may lie before what was released already.
     moments: npt.NDArray[np.int64] = np.maximum.accumulate(np.concatenate([part.released_ns for part in parts]))
     return Ordered(merged, taken, np.concatenate(notices), None, moments)

@@ -302,6 +302,16 @@ async def test_the_gap_of_the_error_is_given_up_and_publishing_goes_on() -> None
     assert seen == [1, "2 open", "2 lost, decided", 3, "4 open"]
 
 
+async def test_what_is_given_up_goes_on_also_before_events_of_another_session() -> None:
+    bus, _, seen = made()
+    await bus.publish_batch(numbered(1, 3, session=SESSION))
+    bus.gaps.give_up()
+    await bus.publish_batch(numbered(1, source=SHARED))
+    work_off(bus)
+    assert [word for word in seen if isinstance(word, int)] == [1, 3, 1]
+    check_sum(bus)
+
+
 # -- full queues ------------------------------------------------------------------------------------------------------
 
 
