@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from hftlab.bus.backlog import Backlog
@@ -39,6 +40,7 @@ class Publisher:
         """Queue all rows in order; waits in line while there is no room."""
         self._gate.check_open()
         left = self._intake.checked(batch)
+        waiting = self._backlog.waiting
         if not self.line:
             left = left[self._push(left) :]
         if len(left):
@@ -49,6 +51,9 @@ class Publisher:
                 return not len(left)
 
             await self._wait_for_room(push_more, f"{len(left):,} of {len(batch):,} rows have no room")
+        elif len(batch) and self._backlog.waiting == waiting:
+            # Nothing of it is new, so no queue will ever fill and make its publisher wait: let the loop have its turn.
+            await asyncio.sleep(0)
         return len(batch)
 
     def offer(self, batch: EventBatch) -> int:

@@ -75,6 +75,7 @@ async def publish():
     while True:
         for piece in pieces:
             handled += await lab.bus.publish_batch(piece)
+        batch.records["epoch"] += 1  # its numbers begin anew: else all would be duplicates
 
 async def replay_again():
     global handled
