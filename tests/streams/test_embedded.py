@@ -194,7 +194,7 @@ async def main(folder, binary):
     print(server.pid, flush=True)
     while True:
         try:
-            await asyncio.sleep(3600)
+            await asyncio.sleep(0.05)  # a signal that comes just before the loop sleeps is noticed when it wakes
         except asyncio.CancelledError:
             print("interrupted, server", "running" if server.running else "gone", flush=True)
             asyncio.current_task().uncancel()
