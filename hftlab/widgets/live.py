@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -110,7 +111,7 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _repr_html_(self) -> str:
         """What shows where no widget can: on a page without a kernel."""
-        raise NotImplementedError
+        return f"<div>{html.escape(repr(self))}</div>"
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # Its view will tell that it is there; until then, also while a long cell keeps it from telling, it is awaited.

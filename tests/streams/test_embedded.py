@@ -186,8 +186,10 @@ def test_only_folders_of_ours_are_removed(tmp_path: Path) -> None:
 
 
 SLEEPER = """
-import asyncio, sys, threading
+import asyncio, signal, sys, threading
 from hftlab.streams import EmbeddedServer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are told to ignore it
 
 async def main(folder, binary):
     server = await EmbeddedServer(folder, binary=binary).start()

@@ -17,7 +17,6 @@ from hftlab.sequence.kernels.atomics import (
     put,
     remember_at,
     set_node,
-    set_ordered,
     set_source,
     source_fact,
     stored_row,
@@ -26,7 +25,7 @@ from hftlab.sequence.kernels.atomics import (
 from hftlab.sequence.kernels.causes import look_again, release_all
 from hftlab.sequence.kernels.content import content_of
 from hftlab.sequence.kernels.gaps import drop_gap
-from hftlab.sequence.kernels.held import new_node, recycle, store_rows
+from hftlab.sequence.kernels.held import new_node, put_row, recycle, store_rows
 from hftlab.sequence.kernels.words import accept, expire, is_pressed_back, lose_all
 
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too: the
@@ -136,17 +135,8 @@ def sequence(s: int, rows: int, length: int, moments: int, numbers: int, now_ns:
             remember_at(s, source, place & remembered_mask, number, content)
             set_source(s, source, at.SEEN, place + 1)
             set_source(s, source, at.PASSED, source_fact(s, source, at.PASSED) + 1)
-            out = get(s, at.OUT)
-            if get(s, at.PREFIX) == out and begin == out:
-                put(s, at.PREFIX, out + end - begin)
-            else:
-                for row in range(begin, end):
-                    set_ordered(s, out + row - begin, at.O_ROW, row)
-                    set_ordered(s, out + row - begin, at.O_TIME, get(s, at.CLOCK))
-                    set_ordered(s, out + row - begin, at.O_NUMBER, at.KEEP)
-                    set_ordered(s, out + row - begin, at.O_AFTER_LOSS, 0)
-            put(s, at.OUT, out + end - begin)
-            add(s, at.DELIVERED_ROWS, end - begin)
+            for row in range(begin, end):
+                put_row(s, source, row, get(s, at.CLOCK), at.KEEP)
         elif not accept(
             s, rows, source, begin, end, -1, number, epoch, first, last, tail, content, cause, low, high,
             get(s, at.CLOCK), session,
