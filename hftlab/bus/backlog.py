@@ -6,13 +6,14 @@ The order is one byte a row, its type, in a ring of its own: runs and interleavi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hftlab.bus.queues import TypeQueue
+from hftlab.bus.spans import Spans
 from hftlab.events.records import RECORD, EventType, Rows, of_type
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
@@ -30,19 +31,38 @@ class Part(NamedTuple):
     session_number: int
 
 
+class Mark:
+    """A place in a backlog: how many rows have to be ``passed`` (dispatched, or removed before it) to reach it."""
+
+    __slots__ = ("at", "notice")
+
+    def __init__(self, at: int, notice: object = None) -> None:
+        self.at = at
+        self.notice = notice
+
+
 class Backlog:
-    """What was published and not dispatched. ``waiting`` counts it."""
+    """What was published and not dispatched. ``waiting`` counts it, ``passed`` what was dispatched.
+
+    ``taken``: rows at the front that a chunk shows, which can't be removed. ``now_ns`` stamps what comes in, for
+    ``waits``, the rows by when they came.
+    """
 
     def __init__(self, capacity: Mapping[EventType, int]) -> None:
         self.queues = {event_type: TypeQueue(event_type, capacity[event_type]) for event_type in EventType}
-        self.waiting = 0
+        self.waiting = self.passed = self.taken = 0
+        self.now_ns = 0
+        self.waits = Spans()
         size = 1 << (sum(queue.capacity for queue in self.queues.values()) - 1).bit_length()
         self._order = bytearray(size)  # the types, from ``_head`` on
         self._mask = size - 1
         self._head = 0
-        self._sessions: deque[list[int]] = deque()  # [rows, session number]
-        self._pushed = 0
-        self._notices: deque[tuple[int, object]] = deque()  # each with the rows that were pushed before it
+        self._sessions = Spans()
+        self._notices: deque[Mark] = deque()
+        self._barriers: deque[tuple[Mark, Backlog, Mark]] = deque()
+        # How many rows of the chunk in progress are done; its Dispatcher says so.
+        self.done_in_chunk: Callable[[], int] = lambda: 0
+        self._watched: list[Mark] = []
 
     @property
     def free(self) -> int:
@@ -95,33 +115,28 @@ class Backlog:
         count = len(types)
         if not count:
             return
-        self._pushed += count
-        begin = (self._head + self.waiting) & self._mask
-        first = min(count, len(self._order) - begin)
-        self._order[begin : begin + first] = types[:first]
-        self._order[: count - first] = types[first:]
+        self._write_types(self._head + self.waiting, types)
         self.waiting += count
-        last = self._sessions[-1] if self._sessions else None
-        if last is not None and last[1] == session_number:
-            last[0] += count
-        else:
-            self._sessions.append([count, session_number])
+        self._sessions.append(count, session_number)
+        self.waits.append(count, self.now_ns)
 
     # -- going out ------------------------------------------------------------------------------------------------
 
     @property
     def session_number(self) -> int:
         """The session that the next row belongs to; there must be one."""
-        return self._sessions[0][1]
+        return self._sessions.first[1]
 
     def next_parts(self, max_rows: int) -> tuple[list[Part], int]:
         """The next rows in total order, as parts by type, and how many: up to a window's, session's or ring's end.
 
         A batch that fills is due before the next row of whatever type, so no chunk goes on behind it.
         """
-        session_rows, session_number = self._sessions[0]
+        session_rows, session_number = self._sessions.first
         if self._notices:
-            max_rows = min(max_rows, self._notices[0][0] - (self._pushed - self.waiting))
+            max_rows = min(max_rows, self._notices[0].at - self.passed)
+        if self._barriers and self.blocked_by is None and self._barriers:
+            max_rows = min(max_rows, self._barriers[0][0].at - self.passed)
         order = self._next_types(min(max_rows, session_rows))
         # Bytes compare in 0.1 µs, while lstrip looks at each in turn.
         run = len(order) if order == order[:1] * len(order) else len(order) - len(order.lstrip(order[:1]))
@@ -150,61 +165,136 @@ class Backlog:
             parts = [parts[0]._replace(positions=None)]
         return parts, total
 
-    # -- notices --------------------------------------------------------------------------------------------------
+    # -- notices and marks ----------------------------------------------------------------------------------------
 
     def tell(self, notice: object) -> None:
         """Queue a notice behind all rows that wait now."""
-        self._notices.append((self._pushed, notice))
+        self._notices.append(Mark(self.passed + self.waiting, notice))
 
     @property
     def has_notices(self) -> bool:
         """Whether a notice waits, for its turn or for rows before it."""
         return bool(self._notices)
 
+    @property
+    def notice_is_due(self) -> bool:
+        """Whether all rows before a notice were dispatched."""
+        return bool(self._notices) and self._notices[0].at <= self.passed
+
     def next_notice(self) -> object | None:
         """Take the notice whose turn it is: all rows before it were dispatched. None: a row is next, or nothing."""
-        if not self._notices or self._notices[0][0] > self._pushed - self.waiting:
+        if not self.notice_is_due:
             return None
-        return self._notices.popleft()[1]
+        return self._notices.popleft().notice
+
+    def watch(self, place: int) -> Mark:
+        """A mark before the row at a place among those that wait; it keeps up with rows that are removed."""
+        self._watched = [mark for mark in self._watched if mark.at >= self.passed]
+        mark = Mark(self.passed + place)
+        self._watched.append(mark)
+        return mark
+
+    def has_reached(self, mark: Mark) -> bool:
+        """Whether all rows before a mark were dispatched or removed."""
+        return self.passed + self.done_in_chunk() >= mark.at
+
+    # -- waiting for rows of other lanes --------------------------------------------------------------------------
+
+    def hold(self, place: int, other: Backlog, until: Mark) -> None:
+        """Don't dispatch the row at a place before the other backlog has reached its mark. Places rise by call."""
+        self._barriers.append((self.watch(place), other, until))
+
+    @property
+    def blocked_by(self) -> tuple[Backlog, Mark] | None:
+        """The backlog, and how far it must come, that the row at the front waits for."""
+        while self._barriers:
+            own, other, until = self._barriers[0]
+            if not other.has_reached(until):
+                return (other, until) if own.at <= self.passed else None
+            self._barriers.popleft()
+        return None
+
+    def _write_types(self, at: int, types: bytes) -> None:
+        begin = at & self._mask
+        first = min(len(types), len(self._order) - begin)
+        self._order[begin : begin + first] = types[:first]
+        self._order[: len(types) - first] = types[first:]
 
     def _next_types(self, count: int) -> bytes:
         begin = self._head & self._mask
         first = bytes(self._order[begin : begin + count])
         return first if len(first) == count else first + bytes(self._order[: count - len(first)])
 
-    def dispatched(self, parts: Sequence[Part], done: int) -> None:
-        """Say that the first ``done`` rows of these parts have been through the event handlers."""
+    def dispatched(self, parts: Sequence[Part], done: int) -> list[tuple[int, int]]:
+        """Say that the first ``done`` rows of these parts have been through the event handlers.
+
+        Returns when they had come, as runs of rows and times.
+        """
         for part in parts:
             count = done if part.positions is None else int(np.searchsorted(part.positions, done))
             self.queues[part.event_type].dispatched(count)
+        self.taken = 0
+        if not done:
+            return []
         self._head += done
         self.waiting -= done
-        if done:
-            session = self._sessions[0]
-            session[0] -= done
-            if not session[0]:
-                self._sessions.popleft()
+        self.passed += done
+        self._sessions.take(done)
+        return self.waits.take(done)
+
+    # -- taken out ------------------------------------------------------------------------------------------------
+
+    def removable(self, event_type: EventType) -> tuple[Rows, npt.NDArray[np.intp]]:
+        """A copy of the rows of one type that wait and that no chunk shows, and their places among all that wait."""
+        types = np.frombuffer(self._next_types(self.waiting), np.uint8)
+        places = np.flatnonzero(types[self.taken :] == event_type) + self.taken
+        shown = int(np.count_nonzero(types[: self.taken] == event_type))
+        return self.queues[event_type].undispatched(shown), places
+
+    def remove(self, event_type: EventType, places: npt.NDArray[np.intp]) -> None:
+        """Remove rows of one type by their places among all rows that wait, which rise. About 10 µs, and what lies
+        before the last of them moves up."""
+        last = int(places[-1]) + 1
+        types = np.frombuffer(self._next_types(last), np.uint8)
+        own = np.flatnonzero(types == event_type)
+        shown = int(np.searchsorted(own, self.taken))
+        self.queues[event_type].remove(shown, np.searchsorted(own[shown:], places))
+        kept = np.delete(types, places).tobytes()
+        self._head += len(places)
+        self._write_types(self._head, kept)
+        self.waiting -= len(places)
+        self._sessions.remove(places)
+        self.waits.remove(places)
+        for mark in (*self._notices, *self._watched):
+            mark.at -= int(np.searchsorted(places, mark.at - self.passed))
+
+    def remove_first(self, event_type: EventType, count: int) -> int:
+        """Remove the oldest rows of a type that no chunk shows; returns how many there were."""
+        places: list[int] = []
+        looked, step = self.taken, max(64, 2 * count)
+        while len(places) < count and looked < self.waiting:
+            types = np.frombuffer(self._next_types(min(looked + step, self.waiting)), np.uint8)
+            places += (np.flatnonzero(types[looked:] == event_type) + looked).tolist()
+            looked, step = len(types), 2 * step
+        if places:
+            self.remove(event_type, np.array(places[:count], np.intp))
+        return min(len(places), count)
 
     def withdraw(self, kept: int) -> int:
         """Take back all rows but the first ``kept``; returns how many."""
         count = self.waiting - kept
         if count <= 0:
             return 0
-        self._head += kept
-        types = self._next_types(count)
-        self._head -= kept
+        types = self._next_types(self.waiting)[kept:]
         for event_type, queue in self.queues.items():
             withdrawn = types.count(event_type)
             if withdrawn:
                 queue.withdraw(withdrawn)
-        self.waiting = left = kept
-        self._pushed -= count
-        self._notices = deque((min(pushed, self._pushed), notice) for pushed, notice in self._notices)
-        sessions, self._sessions = self._sessions, deque()
-        for rows, number in sessions:
-            if left:
-                self._sessions.append([min(rows, left), number])
-                left -= min(rows, left)
+        self.waiting = kept
+        for mark in self._notices:
+            mark.at = min(mark.at, self.passed + kept)
+        self._sessions.keep(kept)
+        self.waits.keep(kept)
         return count
 
     def clear(self) -> int:
@@ -212,7 +302,11 @@ class Backlog:
         dropped, self.waiting = self.waiting, 0
         for queue in self.queues.values():
             queue.clear()
+        self.passed += dropped
+        self.taken = 0
         self._sessions.clear()
+        self.waits.clear()
         self._notices.clear()
+        self._barriers.clear()
         self._head = 0
         return dropped

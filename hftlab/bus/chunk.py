@@ -78,6 +78,7 @@ class Chunk:
         self._calls = plan.count
         self._counted = 0
         self._cut = False
+        self._pausing = False
         self._cursor, self._where = plan.cursor, plan.places
         self._results: Iterator[Any] = chain(plan.results, (_STOPPED,))
 
@@ -86,6 +87,7 @@ class Chunk:
     def advance(self, max_rows: int, deadline_ns: int) -> Outcome:
         """Handle up to ``max_rows`` more rows until ``perf_counter_ns`` passes the deadline (a look every 32 calls)."""
         last = self.done + max_rows
+        self._pausing = False
         try:
             return self._advance(last, deadline_ns)
         finally:
@@ -109,7 +111,7 @@ class Chunk:
             elif at < last_call:
                 if self._cut:
                     last_call = min(last_call, self._calls)
-                if at < last_call and time.perf_counter_ns() >= deadline_ns:
+                if at < last_call and (self._pausing or time.perf_counter_ns() >= deadline_ns):
                     return Outcome.PAUSED
         return Outcome.DONE if last >= self.limit else Outcome.PAUSED
 
@@ -160,6 +162,10 @@ class Chunk:
     def _fail(self, error: BaseException) -> None:
         at = self._made - 1
         self._failures.record(self._owner(at), self.event_at(self._row(at)), error)
+
+    def pause(self) -> None:
+        """Have ``advance`` come back within 32 calls: something more urgent has come. From within a call, too."""
+        self._pausing = True
 
     def end_after_row(self) -> None:
         """End the chunk after the row that is being handled: the rest is to be planned again. From anywhere, even from

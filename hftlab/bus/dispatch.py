@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from hftlab.bus.backlog import Backlog, Part
 from hftlab.bus.chunk import Chunk, Outcome
 from hftlab.bus.coroutines import Coroutines, Suspended
 from hftlab.bus.delivery import Delivery
-from hftlab.bus.emission import EmissionBuffer
+from hftlab.bus.emission import EmissionBuffer, Numbers
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.queues import Due, TypeQueue
 from hftlab.bus.routing import Routes
@@ -36,7 +36,15 @@ class Dispatcher:
     """Owns what is in progress between the backlog and the handlers. Synchronous; knows no loop."""
 
     def __init__(
-        self, backlog: Backlog, failures: FailureLog, symbols: SymbolTable, sources: SourceTable, clock: Clock
+        self,
+        backlog: Backlog,
+        failures: FailureLog,
+        symbols: SymbolTable,
+        sources: SourceTable,
+        clock: Clock,
+        *,
+        coroutines: Coroutines | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self.clock = clock
         # The clock to be moved on with the rows; None: time passes by itself.
@@ -46,8 +54,12 @@ class Dispatcher:
         self._flush_when_idle = True
         self.handled = 0
         self.emitted = 0
-        self.coroutines = Coroutines()
-        self.emissions = EmissionBuffer(symbols, sources, failures)
+        self.coroutines = coroutines or Coroutines()
+        self.emissions = EmissionBuffer(symbols, sources, failures, numbers)
+        # Told when rows have been through the handlers: by when they had been queued, as runs.
+        self.on_dispatched: Callable[[list[tuple[int, int]]], None] | None = None
+        self._preempted = False
+        backlog.done_in_chunk = self._done_in_chunk
         self._backlog, self._failures, self._symbols, self._sources = backlog, failures, symbols, sources
         self._subscriptions: Sequence[Subscription] = ()
         self._subscriptions_changed = False
@@ -66,7 +78,8 @@ class Dispatcher:
         """One bounded slice: up to ``max_rows`` published rows, until ``perf_counter_ns`` passes the deadline."""
         handled, emitted = self.handled, self.emitted
         last = handled + max_rows
-        while self.suspended is None:
+        self._preempted = False
+        while self.suspended is None and not self._preempted:
             if self._current is not None:
                 if not self._go_on_with(self._current, deadline_ns):
                     break
@@ -85,9 +98,9 @@ class Dispatcher:
                 self._advance_chunk(self._chunk, last - self.handled, deadline_ns)
             elif self._backlog.has_notices and (notice := self._backlog.next_notice()) is not None:
                 self._begin_notice(notice)
-            elif self._backlog.waiting:
+            elif self._backlog.waiting and self._backlog.blocked_by is None:
                 self._begin_chunk()
-            elif not (self._flush_when_idle and self._flush()):
+            elif self._backlog.waiting or not (self._flush_when_idle and self._flush()):
                 break
             if time.perf_counter_ns() >= deadline_ns:
                 break
@@ -114,6 +127,32 @@ class Dispatcher:
             or self._backlog.has_notices
             or (self._flush_when_idle and any(queue.holds_rows for queue in self._windowed))
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``work`` would do something: not if an async handler, or a cause in another lane, holds it up."""
+        if self.suspended is not None:
+            return False
+        if self._current or self._chunk or self._due or self.emissions.waiting:
+            return True
+        if self._backlog.waiting and self._backlog.blocked_by is not None:
+            return self._backlog.notice_is_due
+        return not self.idle
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something was begun that has to end before the next chunk."""
+        return bool(self._current or self._chunk or self._due or self.emissions.waiting)
+
+    def preempt(self) -> None:
+        """Have ``work`` come back soon, within 32 calls: a more urgent lane has something to do."""
+        self._preempted = True
+        for unit in (self._current, self._chunk):
+            if isinstance(unit, Chunk):
+                unit.pause()
+
+    def _done_in_chunk(self) -> int:
+        return self._chunk.done if self._chunk is not None else 0
 
     @property
     def waiting(self) -> int:
@@ -222,7 +261,7 @@ class Dispatcher:
             self.emissions.add(result, subscription, given, unit.id_at(position), self.clock)
 
     def _begin_emitted(self) -> None:
-        event_type, rows, event = self.emissions.waiting.popleft()
+        event_type, rows, event, _ = self.emissions.take()
         queue = self._backlog.queues[event_type]
         if event is None:
             fitting = min(CHUNK_ROWS, queue.room)
@@ -280,6 +319,7 @@ class Dispatcher:
                 return
             self._session_number = self._backlog.session_number
         parts, count = self._backlog.next_parts(CHUNK_ROWS)
+        self._backlog.taken = count
         self._chunk = self._chunk_of(parts, count)
         self._shown = 0
         self._room_is_stale = False
@@ -308,8 +348,10 @@ class Dispatcher:
             self._driven.follow(None)
             self._driven.advance_to(chunk.reached_ns(chunk.done))
         chunk.close()
-        self._backlog.dispatched(chunk.parts, chunk.done)
         self._chunk = None
+        waits = self._backlog.dispatched(chunk.parts, chunk.done)
+        if self.on_dispatched is not None and waits:
+            self.on_dispatched(waits)
 
     def _show(self, chunk: Chunk) -> None:
         """Show the rows that are done, and were not shown, to the observer and to the windows of batch handlers."""

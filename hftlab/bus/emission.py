@@ -39,11 +39,22 @@ def _emitted(flags: Flags) -> Flags:
 
 
 class Emission(NamedTuple):
-    """Emitted rows of one type, ready for dispatch. ``event`` is the object where a single one was returned."""
+    """Emitted rows of one type, ready for dispatch. ``event`` is the object where a single one was returned.
+
+    ``cascade``: how many events the published one had led to by then, where another lane's handler emitted this.
+    """
 
     event_type: EventType
     rows: Rows
     event: Event | None
+    cascade: int | None = None
+
+
+class Numbers:
+    """The next number of an emission: all lanes of a bus share it, so that no two live emissions have one id."""
+
+    def __init__(self) -> None:
+        self.next = 0
 
 
 class _Block:
@@ -61,23 +72,31 @@ class EmissionBuffer:
     ``waiting`` holds them; the dispatcher takes them from its left.
     """
 
-    def __init__(self, symbols: SymbolTable, sources: SourceTable, failures: FailureLog) -> None:
+    def __init__(
+        self,
+        symbols: SymbolTable,
+        sources: SourceTable,
+        failures: FailureLog,
+        numbers: Numbers | None = None,
+    ) -> None:
         self.refused = 0
+        # Asked about each emission: another, more urgent lane may take it.
+        self.elsewhere: Callable[[Emission], bool] | None = None
+        self._numbers = numbers or Numbers()
         self.waiting: deque[Emission] = deque()
         self._symbols, self._sources, self._failures = symbols, sources, failures
         self._blocks: dict[EventType, _Block] = {}
         self._cascade = 0
-        self._number = 0
         self._live_number = 0
 
     def begin_run(self) -> None:
         """Number emissions from 0: a run's ids are its own."""
-        self._live_number, self._number = self._number, 0
+        self._live_number, self._numbers.next = self._numbers.next, 0
         self.clear()
 
     def end_run(self) -> None:
         """Go on with the numbers from before the run, so that no two live events have one id."""
-        self._number = self._live_number
+        self._numbers.next = self._live_number
         self.clear()
 
     def clear(self) -> None:
@@ -88,6 +107,18 @@ class EmissionBuffer:
     def new_cause(self) -> None:
         """Another published event is at work: what it leads to is counted afresh."""
         self._cascade = 0
+
+    def _queue(self, emission: Emission) -> None:
+        if self.elsewhere is None or not self.elsewhere(emission._replace(cascade=self._cascade)):
+            self.waiting.append(emission)
+
+    def take(self) -> Emission:
+        """The emission whose turn it is."""
+        emission = self.waiting.popleft()
+        if emission.cascade is not None:
+            # It goes on with its cause's count: nothing else of this lane is under way.
+            self._cascade = emission.cascade
+        return emission
 
     def put_back(self, event_type: EventType, rows: Rows) -> None:
         """Rows of the emission that was taken last whose turn has not come."""
@@ -131,7 +162,7 @@ class EmissionBuffer:
         values[at["received"]] = values[at["received"]] or now_ns
         values[at["cause"]] = values[at["cause"]] or cause
         values[at["flags"]] = _emitted(values[at["flags"]])
-        values[at["event_id"]] = RUN_BIT | self._number
+        values[at["event_id"]] = RUN_BIT | self._numbers.next
         made: Callable[..., Event] = ROW_CLASSES[event_type]
         emitted = made(*values)
         block = self._blocks.get(event_type)
@@ -143,9 +174,9 @@ class EmissionBuffer:
         )  # fmt: skip
         self._admit(1)
         block.used += 1
-        self._number += 1
+        self._numbers.next += 1
         subscription.emitted += 1
-        self.waiting.append(Emission(event_type, block.rows[at_row : at_row + 1], emitted))
+        self._queue(Emission(event_type, block.rows[at_row : at_row + 1], emitted))
 
     def _add_batch(self, batch: EventBatch, subscription: Subscription, cause: int, clock: Clock) -> None:
         self._admit(len(batch))
@@ -156,11 +187,11 @@ class EmissionBuffer:
                 rows[field][rows[field] == 0] = now_ns
             rows["cause"][rows["cause"] == 0] = cause
             rows["flags"] |= np.uint16(Flags.EMITTED)
-            rows["log_sequence"] = np.arange(self._number, self._number + len(rows)) & MAX_LOG_SEQUENCE
-            self._number += len(rows)
+            rows["log_sequence"] = np.arange(self._numbers.next, self._numbers.next + len(rows)) & MAX_LOG_SEQUENCE
+            self._numbers.next += len(rows)
             subscription.emitted += len(rows)
             assert run.type is not None
-            self.waiting.append(Emission(run.type, rows, None))
+            self._queue(Emission(run.type, rows, None))
 
 
 _WHAT = (
