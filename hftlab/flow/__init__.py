@@ -1,0 +1,21 @@
+"""Flow control: who may send how much, what gives way when too much comes, and how everything recovers by itself.
+
+All of it is plain state machines with the time (int ns) passed in; the bus and its sources act on what they say.
+
+watermarks  Watermarks, WaterLevel: pause and resume sources, and the credits they have left
+sizing      SizeBounds, AdaptiveSize: how many rows a queue may hold, by memory pressure and drain rate
+shedding    ShedRule, Shedder: which rows give way, by the user's rules
+overload    OverloadSettings, OverloadBreaker: sheds in a standing overload and recovers by itself
+lanes       the lanes' names, and the rule that critical events are never shed
+checking    the settings' common checks
+"""
+
+from hftlab.flow.lanes import LANES, SHEDDABLE
+from hftlab.flow.sizing import AdaptiveSize, SizeBounds, SizeStatistics
+from hftlab.flow.watermarks import Water, WaterLevel, Watermarks, WaterStatistics
+
+__all__ = [
+    "Watermarks", "WaterLevel", "Water", "WaterStatistics",
+    "AdaptiveSize", "SizeBounds", "SizeStatistics",
+    "LANES", "SHEDDABLE",
+]  # fmt: skip
