@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hftlab.bus.kernels.lanes import any_priority
 from hftlab.bus.lane_tables import MAX_TEXTS, Lanes, LaneTable, SymbolMasks
 from hftlab.bus.mappings import Mapping, Rule
 from hftlab.bus.subscriptions import check_mask, symbol_matcher
 from hftlab.errors import ValidationError
 from hftlab.events.packing import pack_event
 from hftlab.events.records import DTYPES, RECORD, EventType, Priority, Rows
-from hftlab.events.rowbytes import take_rows
+from hftlab.events.rowbytes import data_address, take_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event, SignalEvent
 
@@ -58,7 +59,7 @@ class LanePlan:
     def lanes(self, rows: Rows, symbols: SymbolTable) -> Priority | Lanes:
         """The one lane of all rows, or else the lane of each: uint8 of ``len(rows)``."""
         lane = self._simple_of_dtype.get(rows.dtype)
-        if lane is not None and not np.bitwise_or.reduce(rows["priority"]):
+        if lane is not None and not any_priority(data_address(rows), rows.strides[0], len(rows)):
             return lane
         return self._lanes_of_each(rows, symbols)
 

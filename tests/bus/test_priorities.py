@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hftlab.bus import lane_tables
+from hftlab.bus import lane_plan, lane_tables
 from hftlab.bus.mappings import DEFAULT_MAPPINGS, MONITORING_SIGNALS, RISK_SIGNALS, RuleFailure
 from hftlab.bus.priorities import Priorities
 from hftlab.errors import ValidationError
@@ -396,7 +396,8 @@ def test_a_symbol_that_comes_later_is_matched_too_and_so_is_one_of_another_table
 
 
 def test_texts_beyond_what_is_remembered_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_tables, "MAX_TEXTS", 3)
+    for module in (lane_plan, lane_tables):
+        monkeypatch.setattr(module, "MAX_TEXTS", 3)
     policy = Priorities()
     policy.map(strategy="*2", symbol="B*", lane=CRITICAL)
     model = Model(mappings={"a": {"what": {EventType.SIGNAL}, "symbol": "B*", "strategy": ["*2"], "signal_type": None,
