@@ -4,18 +4,24 @@ All of it is plain state machines with the time (int ns) passed in; the bus and 
 
 watermarks  Watermarks, WaterLevel: pause and resume sources, and the credits they have left
 sizing      SizeBounds, AdaptiveSize: how many rows a queue may hold, by memory pressure and drain rate
-shedding    ShedRule, Shedder: which rows give way, by the user's rules
-overload    OverloadSettings, OverloadBreaker: sheds in a standing overload and recovers by itself
+shedding    Shedder: which rows give way, by the user's rules; shed_rules is one of them
+overload    OverloadBreaker: sheds in a standing overload and recovers by itself; overload_settings is what it is told
 lanes       the lanes' names, and the rule that critical events are never shed
 checking    the settings' common checks
 """
 
 from hftlab.flow.lanes import LANES, SHEDDABLE
+from hftlab.flow.overload import OverloadBreaker
+from hftlab.flow.overload_settings import OverloadChange, OverloadSettings, OverloadState, OverloadStatistics
+from hftlab.flow.shed_rules import ShedChange, ShedRule
+from hftlab.flow.shedding import RuleStatistics, Shedder, ShedStatistics
 from hftlab.flow.sizing import AdaptiveSize, SizeBounds, SizeStatistics
 from hftlab.flow.watermarks import Water, WaterLevel, Watermarks, WaterStatistics
 
 __all__ = [
     "Watermarks", "WaterLevel", "Water", "WaterStatistics",
     "AdaptiveSize", "SizeBounds", "SizeStatistics",
+    "Shedder", "ShedRule", "ShedChange", "ShedStatistics", "RuleStatistics",
+    "OverloadBreaker", "OverloadSettings", "OverloadState", "OverloadChange", "OverloadStatistics",
     "LANES", "SHEDDABLE",
 ]  # fmt: skip

@@ -87,7 +87,7 @@ class WaterLevel:
         self._episodes = self._episode_ns = self._longest_ns = self._paused_ns = self._depth_rows_max = 0
 
     def update(self, depth_rows: int, capacity_rows: int, now_ns: int) -> Water | None:
-        """Take the rows waiting now; return what to tell the sources, None for nothing. About 0.8 µs.
+        """Take the rows waiting now; return what to tell the sources, None for nothing. About 0.7 µs.
 
         PAUSE once when the high mark is reached, RESUME once when the low one is, by a queue that drained or by a
         capacity that changed. Raises ValidationError for a capacity below 1 or a depth below 0.
