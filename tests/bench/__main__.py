@@ -8,13 +8,15 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tests.bench import bus, kernel, order, replays, rings, startup, streams
-from tests.bench.measurement import Goal, Measurement, table
+from tests.bench import delivery, kernel, order, replays, rings, startup, streams
+from tests.bench.measurement import Goal, Measurement, noise, table
 
-BOARDS: dict[str, Callable[[int], list[Measurement]]] = {
-    "S1": bus.measure,  # and S2
+DELIVERY = {board: partial(delivery.measure, board) for board in ("S1", "S2", "S3")}
+BOARDS: dict[str, Callable[..., list[Measurement]]] = {
+    **DELIVERY,
     "S4": rings.measure,
     "S5": order.measure,
     "S6": streams.measure,  # and S13
@@ -24,13 +26,9 @@ BOARDS: dict[str, Callable[[int], list[Measurement]]] = {
 }
 
 _ENTRIES = ("S7", "replay into a batch handler", "redis-py, an entry each")
-_QUEUE = ("S1", "ready objects, price * volume", "asyncio.Queue")
 
 GOALS = [
-    Goal("S1a", "an event object, price * volume", at_least=1.5, peer=_QUEUE),
-    Goal("S1b", "named fields, price * volume", at_least=5.0, peer=_QUEUE),
-    Goal("S2", "batches of 1,024, price * volume", at_least=40e6),
-    *(Goal(board, work, at_least=0.85, peer=(board, work, bus.UNORDERED)) for board, work in bus.WORKS.items()),
+    *delivery.GOALS,
     *(Goal("S4", work, at_least=ratio, peer=("S4", work, rings.PEER)) for work, ratio in rings.GOALS.items()),
     *order.GOALS,
     *streams.GOALS,
@@ -58,6 +56,7 @@ def main() -> int:
     parser.add_argument("boards", nargs="*", metavar="BOARD", help=f"of {', '.join(BOARDS)} (all)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each contender (5)")
     parser.add_argument("--json", type=Path, default=Path("artifacts/bench.json"), help="where the figures go")
+    parser.add_argument("--no-environments", action="store_true", help="make none for peers that are not installed")
     parsed = parser.parse_args()
     unknown = set(parsed.boards) - set(BOARDS)
     if unknown or parsed.runs < 1:
@@ -67,8 +66,10 @@ def main() -> int:
     measurements: list[Measurement] = []
     for board in parsed.boards or BOARDS:
         print(f"measuring {board} …", file=sys.stderr)
-        measurements += BOARDS[board](parsed.runs)
+        made = {"make": False} if parsed.no_environments and board in DELIVERY else {}
+        measurements += BOARDS[board](parsed.runs, **made)
     print(table(measurements))
+    print(noise(measurements))
     boards = {measurement.board for measurement in measurements}
     verdicts = [goal.verdict(measurements) for goal in GOALS if goal.board in boards]
     print("\n".join(verdicts))

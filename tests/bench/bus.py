@@ -1,4 +1,4 @@
-"""S1 and S2: published events through the bus into a Python handler, beside asyncio.Queue and bare loops."""
+"""S1, S2 and S3, ours: published events through the bus into a handler; and the floors: a queue, and bare loops."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from hftlab.events import (
     SymbolTable,
 )
 from hftlab.events.records import blank
-from tests.bench.measurement import Measurement, rates
+from tests.bench.contenders import Contender, Unavailable
 
 EVENTS = 1_000_000
 BATCH_ROWS = 1_024
 
 
+OURS = "hftlab"
 UNORDERED = "hftlab, order and idempotency off"
 WORKS = {
     "S1a": "an event object, price * volume",
     "S1b": "named fields, price * volume",
     "S2": "batches of 1,024, price * volume",
+    "S3": "compiled, price * volume summed",
 }
 
 
@@ -75,28 +77,35 @@ def through_bus(subscribe: Callable[[EventBus], object], events: int, *, ordered
     return work
 
 
-def measure(runs: int, events: int = EVENTS) -> list[Measurement]:
-    """S1 (a) event objects, (b) named fields; S2 batches."""
-    few = events // 4
-    s1 = [
-        *_ours("S1a", _object_handler, runs, events),
-        *_ours("S1b", _field_handler, runs, events),
-        Measurement("S1", "ready objects, price * volume", "asyncio.Queue", figures=rates(_asyncio_queue(few), runs)),
-        Measurement("S1", "price * volume", "a bare call", figures=rates(_bare_calls(events), runs)),
-    ]
-    s2 = [
-        *_ours("S2", _batch_handler, runs, events),
-        Measurement("S2", "batches of 1,024, price * volume", "numpy on slices", figures=rates(_numpy(events), runs)),
-    ]
-    return [*s1, *s2]
-
-
-def _ours(board: str, subscribe: Callable[[EventBus], object], runs: int, events: int) -> list[Measurement]:
-    work = WORKS[board]
+def contenders(events: int = EVENTS) -> list[Contender]:
+    """S1 (a) event objects, (b) named fields; S2 batches; S3 compiled; and what of it there is without a bus."""
+    ready, bare, slices, loop = (
+        make(count) for make, count in ((_asyncio_queue, events // 4), (_bare_calls, events), (_numpy, 4 * events),
+                                        (_compiled_loop, 16 * events))
+    )  # fmt: skip
+    handlers = {"S1a": _object_handler, "S1b": _field_handler, "S2": _batch_handler, "S3": _jit_handler}
     return [
-        Measurement(board, work, name, figures=rates(through_bus(subscribe, events, ordered=ordered), runs))
-        for name, ordered in (("hftlab", True), (UNORDERED, False))
+        *(
+            _ours(board, subscribe, events if board.startswith("S1") else 4 * events, ordered)
+            for board, subscribe in handlers.items()
+            for ordered in (True, False)
+        ),
+        Contender("S1", "ready objects, price * volume", "asyncio.Queue", lambda: ready),
+        Contender("S1", "price * volume", "a bare call", lambda: bare),
+        Contender("S2", "batches of 1,024, price * volume", "numpy on slices", lambda: slices),
+        Contender("S3", "price * volume, summed", "a bare compiled loop", lambda: loop),
     ]
+
+
+def _ours(board: str, subscribe: Callable[[EventBus], object], events: int, ordered: bool) -> Contender:
+    made: list[Callable[[], int]] = []
+
+    def prepare() -> Callable[[], int]:
+        if not made:  # one bus for all runs: it has its memory and its tables by then, as a user's has
+            made.append(through_bus(subscribe, events, ordered=ordered))
+        return made[0]
+
+    return Contender(board, WORKS[board], OURS if ordered else UNORDERED, prepare)
 
 
 def _object_handler(bus: EventBus) -> None:
@@ -115,6 +124,16 @@ def _batch_handler(bus: EventBus) -> None:
     @bus.on(MarketDataEvent, mode="batch")
     def notional(batch: EventBatch) -> None:
         batch.records["price"] * batch.records["volume"]
+
+
+def _jit_handler(bus: EventBus) -> None:
+    def notional(record, state):  # type: ignore[no-untyped-def]
+        state[0] += record.price * record.volume
+
+    try:
+        bus.subscribe(notional, MarketDataEvent, mode="jit", state=np.zeros(2))
+    except TypeError as error:
+        raise Unavailable(f"the bus has no jit mode: {error}") from error
 
 
 def _asyncio_queue(events: int) -> Callable[[], int]:
@@ -166,5 +185,27 @@ def _numpy(events: int) -> Callable[[], int]:
         for _ in range(events // BATCH_ROWS):
             records["price"] * records["volume"]
         return events // BATCH_ROWS * BATCH_ROWS
+
+    return work
+
+
+def _compiled_loop(events: int) -> Callable[[], int]:
+    from numba import njit
+
+    records = market(BATCH_ROWS).records
+    total = float((records["price"] * records["volume"]).sum())
+    rounds = events // BATCH_ROWS
+
+    @njit(nogil=True)
+    def notional(records, rounds, state):  # type: ignore[no-untyped-def]
+        for _ in range(rounds):
+            for row in range(len(records)):
+                state[0] += records[row].price * records[row].volume
+
+    def work() -> int:
+        state = np.zeros(2)
+        notional(records, rounds, state)
+        assert abs(state[0] - total * rounds) < 1e-6 * state[0], (state[0], total * rounds)
+        return rounds * BATCH_ROWS
 
     return work

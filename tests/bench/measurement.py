@@ -88,14 +88,37 @@ def rates(work: Callable[[], int], runs: int, warm_ups: int = 1) -> tuple[float,
 
 
 def table(measurements: Sequence[Measurement]) -> str:
-    """The measurements as aligned text: median and range."""
-    lines = [f"{'':5} {'work':44} {'contender':26} {'median':>14} {'range':>29}  unit"]
+    """The measurements as aligned text: median, range, and how many times it ours is.
+
+    Boards with a letter (S1a, S1b) are ours beside all peers of the board without: those rows have a ratio to each.
+    """
+    lines = [f"{'':5} {'work':44} {'contender':34} {'median':>14} {'range':>29} {'ours':>13}  unit"]
     for m in measurements:
-        name = f"{m.board:5} {m.work:44} {m.contender:26}"
+        name = f"{m.board:5} {m.work:44} {m.contender:34}"
         if m.skipped:
             lines.append(f"{name} skipped: {m.skipped}")
             continue
         digits = 1 if m.median < 10_000 else 0
         spread = f"{m.low:,.{digits}f} - {m.high:,.{digits}f}"
-        lines.append(f"{name} {m.median:>14,.{digits}f} {spread:>29}  {m.unit}{'; ' + m.note if m.note else ''}")
+        ratio = " / ".join(f"{times:,.2f}x" for times in ratios(m, measurements))
+        unit = f"{m.unit}{'; ' + m.note if m.note else ''}"
+        lines.append(f"{name} {m.median:>14,.{digits}f} {spread:>29} {ratio:>13}  {unit}")
     return "\n".join(lines)
+
+
+def noise(measurements: Sequence[Measurement]) -> str:
+    """How far runs of one work lie apart here: no ratio that is nearer to 1 than that says anything."""
+    apart = sorted(m.high / m.low for m in measurements if len(m.figures) > 1 and m.low > 0)
+    if not apart:
+        return "noise: not known from one run each"
+    return f"noise: fastest over slowest run {statistics.median(apart):.2f}x at the median, {apart[-1]:.2f}x at most"
+
+
+def ratios(peer: Measurement, measurements: Sequence[Measurement]) -> list[float]:
+    """Our medians over a peer's: on its own work where we did that one, else on all of its board."""
+    ours = [m for m in measurements if m.contender == "hftlab" and m.figures and m.board.rstrip("abc") == peer.board]
+    ours = ours or [m for m in measurements if m.contender == "hftlab" and m.figures and m.board == peer.board]
+    same = [m for m in ours if m.work == peer.work]
+    if peer.contender == "hftlab":
+        return []
+    return [m.median / peer.median for m in same or ours]
