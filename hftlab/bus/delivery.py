@@ -41,14 +41,18 @@ class Delivery:
         if self._called:
             return Outcome.DONE
         subscription, batch = self.subscription, self.batch
-        chosen = subscription.select(batch.records, batch.symbols, self._refuse)
+        chosen = subscription.select(batch.records, batch.symbols, self._fail_at)
         self._called = True
         if chosen is not None:
             if not len(chosen):
                 return Outcome.DONE
             self.batch = batch.where(chosen)
-        subscription.calls += 1
         subscription.delivered += len(self.batch)
+        if subscription.compiled is not None:
+            subscription.calls += len(self.batch)
+            self.settle(subscription.compiled.handle(self.batch, self._fail_at))
+            return Outcome.DONE
+        subscription.calls += 1
         try:
             result = subscription.handler(self.batch)
         except Exception as error:
@@ -70,8 +74,8 @@ class Delivery:
     def _fail(self, error: BaseException) -> None:
         self._failures.record(self.subscription, self.event_at(0), error, lost=len(self.batch))
 
-    def _refuse(self, position: int, error: Exception) -> None:
-        """``where=`` failed on one row."""
+    def _fail_at(self, position: int, error: Exception) -> None:
+        """``where=``, or a compiled handler, failed on one row."""
         batch = self.batch
         row = batch.records[position : position + 1]
         event = event_or_row(row, batch.symbols, batch.sources, batch.session_number)

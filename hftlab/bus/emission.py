@@ -8,16 +8,19 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import astuple
 
+from hftlab.bus.compiled import EmittedRows, set_causes
 from hftlab.bus.failures import FailureLog, Given
+from hftlab.bus.kernels.emitted import number_orders
 from hftlab.bus.subscriptions import Subscription
 from hftlab.clock import Clock
 from hftlab.errors import CascadeError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.packing import pack_event
 from hftlab.events.records import DTYPES, MAX_LOG_SEQUENCE, ROW_BYTES, RUN_BIT, EventType, Flags, Rows
-from hftlab.events.rowbytes import copy_rows
+from hftlab.events.rowbytes import copy_rows, data_address
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import ROW_CLASSES, Event
 
@@ -132,6 +135,8 @@ class EmissionBuffer:
         try:
             if isinstance(result, Event):
                 self._add_event(result, subscription, cause, clock)
+            elif isinstance(result, EmittedRows):
+                self._add_rows(result, subscription, clock)
             elif isinstance(result, EventBatch):
                 self._add_batch(result, subscription, cause, clock)
             elif isinstance(result, Iterable) and not isinstance(result, (str, bytes, bytearray, dict)):
@@ -183,15 +188,35 @@ class EmissionBuffer:
         now_ns = clock.now_ns()
         for run in batch.using(self._symbols, self._sources).runs():
             rows = copy_rows(run.records)
-            for field in ("timestamp", "received"):
-                rows[field][rows[field] == 0] = now_ns
-            rows["cause"][rows["cause"] == 0] = cause
-            rows["flags"] |= np.uint16(Flags.EMITTED)
-            rows["log_sequence"] = np.arange(self._numbers.next, self._numbers.next + len(rows)) & MAX_LOG_SEQUENCE
-            self._numbers.next += len(rows)
-            subscription.emitted += len(rows)
+            self._stamp(rows, cause, now_ns)
+            self._append(rows, subscription)
+
+    def _add_rows(self, emitted: EmittedRows, subscription: Subscription, clock: Clock) -> None:
+        """Take what a compiled handler emitted for a batch: as many as its published event, or batch, may lead to."""
+        self.refused += emitted.refused
+        rows, count = emitted.rows, len(emitted.rows)
+        fits = min(count, CASCADE_LIMIT - self._cascade)
+        self._admit(fits)
+        if fits:
+            self._stamp(rows[:fits], emitted.causes[:fits], clock.now_ns())
+            number_orders(data_address(rows), int(emitted.marks.ctypes.data), fits)
+            self._append(rows[:fits], subscription)
+        self._admit(count - fits)
+
+    def _stamp(self, rows: Rows, causes: int | npt.NDArray[np.int64], now_ns: int) -> None:
+        """Give rows, in place, the times and causes that they lack, and their numbers."""
+        for field in ("timestamp", "received"):
+            rows[field][rows[field] == 0] = now_ns
+        set_causes(rows, causes)
+        rows["flags"] |= np.uint16(Flags.EMITTED)
+        rows["log_sequence"] = np.arange(self._numbers.next, self._numbers.next + len(rows)) & MAX_LOG_SEQUENCE
+        self._numbers.next += len(rows)
+
+    def _append(self, rows: Rows, subscription: Subscription) -> None:
+        subscription.emitted += len(rows)
+        for run in EventBatch(rows, self._symbols, self._sources).runs():
             assert run.type is not None
-            self._queue(Emission(run.type, rows, None))
+            self._queue(Emission(run.type, run.records, None))
 
 
 _WHAT = (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
+from hftlab.bus.compiled import compile_handler
 from hftlab.bus.subscriptions import (
     DEFAULT_BATCH_ROWS,
     MAX_BATCH_ROWS,
@@ -33,26 +35,33 @@ def make_subscription(
     mode: Mode | None = None,
     name: str | None = None,
     batch_rows: int = DEFAULT_BATCH_ROWS,
+    state: Any = None,
 ) -> Subscription:
     """Read what a user asked for into a Subscription; see ``EventBus.on``. Raises ValidationError."""
     if not callable(handler) or isinstance(handler, type):
         raise ValidationError(f"a handler is a function, a method or another object to call; got {handler!r:.100}")
     types, pattern = read_topics(what, symbol)
     if Gap in what:
-        if where is not None or mode not in (None, "event"):
-            raise ValidationError("a handler of gaps is called with a Gap: it has no where= and no other mode")
+        if where is not None or state is not None or mode not in (None, "event"):
+            raise ValidationError(
+                "a handler of gaps is called with a Gap: it has no where=, no state= and no other mode"
+            )
         parameters = _parameter_names(handler)
         if len(parameters) != 1:
             raise ValidationError(f"a handler of gaps has one parameter, the Gap; got ({', '.join(parameters)})")
         _check_name(name)
         name = name or default_name(handler, types, pattern).replace(":.*", ":gap")
         return Subscription(name=name, handler=handler, mode="event", types=types, notice=Gap)
-    chosen, fields = _mode_and_fields(handler, mode, types)
+    chosen, fields = ("jit", ()) if mode == "jit" else _mode_and_fields(handler, mode, types)
     if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or not 1 <= batch_rows <= MAX_BATCH_ROWS:
         raise ValidationError(f"batch_rows is 1 to {MAX_BATCH_ROWS:,} rows; got {batch_rows!r:.100}")
     if where is not None and not callable(where):
         raise ValidationError(f"where= is a function from records to a boolean array; got {where!r:.100}")
     _check_name(name)
+    if state is not None and mode != "jit":
+        raise ValidationError(
+            f'state= is for handlers of mode="jit"; others keep what they like; got mode={mode!r:.100}'
+        )
     return Subscription(
         name=name or default_name(handler, types, pattern),
         handler=handler,
@@ -62,6 +71,8 @@ def make_subscription(
         where=where,
         fields=fields,
         batch_rows=batch_rows,
+        state=state,
+        compiled=compile_handler(handler, types, state) if mode == "jit" else None,
     )
 
 
@@ -122,7 +133,7 @@ def default_name(handler: Handler, types: frozenset[EventType], pattern: str | N
 
 def _mode_and_fields(handler: Handler, mode: Mode | None, types: frozenset[EventType]) -> tuple[Mode, tuple[str, ...]]:
     if mode not in (None, "event", "fields", "batch"):
-        raise ValidationError(f"mode is 'event', 'fields' or 'batch'; got {mode!r:.100}")
+        raise ValidationError(f"mode is 'event', 'fields', 'batch' or 'jit'; got {mode!r:.100}")
     names = _parameter_names(handler)
     # In the order of the records, so that a message lists them as the documentation does.
     shared = [

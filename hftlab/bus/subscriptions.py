@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hftlab.bus.compiled import CompiledHandler
 from hftlab.errors import ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import EventType, Rows
@@ -17,11 +18,12 @@ from hftlab.events.rowbytes import take_rows
 from hftlab.events.tables import SymbolTable
 from hftlab.events.types import Event
 
-Mode = Literal["event", "fields", "batch"]
+Mode = Literal["event", "fields", "batch", "jit"]
 Where = Callable[[Rows], npt.NDArray[np.bool_]]
 Emitted = Event | EventBatch | Iterable[Event] | None
 Handler = Callable[..., Any]
-"""Called by its mode: ``(event)``, ``(price, volume, …)`` or ``(batch)``; returns Emitted, or a coroutine of it."""
+"""Called by its mode: ``(event)``, ``(price, volume, …)`` or ``(batch)``; returns Emitted, or a coroutine of it.
+A compiled one, ``(record, state, emit)``, returns nothing."""
 
 Refused = Callable[[int, Exception], None]
 """Told of a row, by its position, that a ``where=`` failed on."""
@@ -38,7 +40,8 @@ class Subscription:
     rows of a type. ``fields`` are the parameter names of a ``fields`` handler. ``notice``: the class of notices that it
     wants instead of events. The counts are of the whole life of the
     subscription: ``calls``, and the events ``delivered`` in them, ``failed`` calls, events ``emitted``, and, of a batch
-    handler that was cancelled, the events ``missed`` because its batch was not full yet.
+    handler that was cancelled, the events ``missed`` because its batch was not full yet. A jit handler gets batches,
+    too, and is called once an event; ``state`` is its state, ``compiled`` what it was compiled into.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Subscription:
     fields: tuple[str, ...] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     notice: type | None = None
+    state: Any = None
+    compiled: CompiledHandler | None = None
     calls: int = 0
     delivered: int = 0
     failed: int = 0
@@ -59,6 +64,11 @@ class Subscription:
 
     def __post_init__(self) -> None:
         self._matches = symbol_matcher(self.pattern)
+
+    @property
+    def batched(self) -> bool:
+        """Whether it is given whole batches, at boundaries that the data and ``batch_rows`` set."""
+        return self.mode == "batch" or self.compiled is not None
 
     def wants(self, symbol: str) -> bool:
         """Whether the symbol is one of those that this handler asked for."""
