@@ -43,6 +43,7 @@ class LanePlan:
         self._masks, self._failed = masks, failed
         self._tables = {event_type: LaneTable(event_type, mappings, conditions, masks) for event_type in EventType}
         self._rules = {event_type: [rule for rule in rules if event_type in rule.types] for event_type in EventType}
+        self._matchers = {t: [(rule, symbol_matcher(rule.pattern)) for rule in some] for t, some in self._rules.items()}
         simple = {t: table.uniform for t, table in self._tables.items() if table.uniform and not self._rules[t]}
         # Rows and objects of these types go to one lane all, but for those with a priority of their own.
         self._simple_of_dtype = {DTYPES[event_type]: lane for event_type, lane in simple.items()}
@@ -72,7 +73,7 @@ class LanePlan:
         if simple is not None and not event.priority:
             return simple
         lane: Priority = event.priority or self._mapped(event)
-        rules = [rule for rule in self._rules[event_type] if symbol_matcher(rule.pattern)(event.symbol)]
+        rules = [rule for rule, matches in self._matchers[event_type] if matches(event.symbol)]
         if not rules:
             return lane
         row = np.zeros(1, DTYPES[event_type])

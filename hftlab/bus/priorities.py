@@ -174,7 +174,7 @@ class Priorities:
         *,
         now_ns: int | None = None,
     ) -> Priority:
-        """The lane of one event. 0.2 µs where its type decides, 0.6 with symbols or texts, 10 and more with a rule.
+        """The lane of one event. 0.2 µs where its type decides, 1 with symbols or texts, 12 and more with a rule.
 
         Rules see it as a row: under ``symbols`` and ``sources`` (tables of its own by default), and stamped with
         ``now_ns`` where it brings no times. Raises ValidationError for an event that fits no row.
@@ -249,7 +249,10 @@ class Priorities:
         own = sum(name not in _DEFAULTS for name in self._mappings)
         defaults = len(self._mappings) - own
         failures = sum(rule.failures for rule in self._rules.values())
-        parts = [f"{defaults} default mappings and {own} more", f"{len(self._rules)} rules"]
+        parts = [
+            f"{defaults} default mappings and {own} more",
+            f"{len(self._rules)} rule{'' if len(self._rules) == 1 else 's'}",
+        ]
         parts[1] += f" with {failures:,} failures" if failures else ""
         parts += [f"{name} for {', '.join(places)}" for name, places in self._conditions.items()]
         return f"Priorities({'; '.join(parts)})"

@@ -547,7 +547,7 @@ def test_a_policy_tells_itself() -> None:
     policy.map(SignalEvent, strategy="<b>", when="volatile", lane=HIGH)
     policy.set_condition("volatile", symbol="BTC*")
     policy.raise_when(rule_above(3), HIGH, name="big")
-    assert repr(policy) == "Priorities(5 default mappings and 1 more; 1 rules; volatile for BTC*)"
+    assert repr(policy) == "Priorities(5 default mappings and 1 more; 1 rule; volatile for BTC*)"
     assert "&lt;b&gt;" in policy._repr_html_()
     assert "<b>" not in policy._repr_html_().split("</b>", 1)[1]
     frame = policy.to_frame()
