@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import delivery, kernel, order, replays, rings, startup, streams
+from tests.bench import delivery, growth, kernel, order, replays, rings, startup, streams
 from tests.bench.measurement import Goal, Measurement, noise, table
 
 DELIVERY = {board: partial(delivery.measure, board) for board in ("S1", "S2", "S3")}
@@ -23,6 +23,7 @@ BOARDS: dict[str, Callable[..., list[Measurement]]] = {
     "S7": replays.measure,
     "S10": kernel.measure,
     "S11": startup.measure,
+    "S12": growth.measure,
 }
 
 _ENTRIES = ("S7", "replay into a batch handler", "redis-py, an entry each")
@@ -37,6 +38,7 @@ GOALS = [
     *kernel.GOALS,
     Goal("S11", "import", at_most=100.0),
     Goal("S11", "first event handled", at_most=1_500.0),
+    *growth.GOALS,
 ]  # fmt: skip
 
 

@@ -50,13 +50,19 @@ def market(count: int, symbols: tuple[str, ...] = ("BTCUSDT",)) -> EventBatch:
     return EventBatch(rows, SymbolTable(symbols), sources, session_number=1)
 
 
-def through_bus(subscribe: Callable[[EventBus], object], events: int, *, ordered: bool = True) -> Callable[[], int]:
+def through_bus(
+    subscribe: Callable[[EventBus], object],
+    events: int,
+    *,
+    ordered: bool = True,
+    symbols: tuple[str, ...] = ("BTCUSDT",),
+) -> Callable[[], int]:
     """Publish ``events`` in batches of 1,024, rows in cache, and work until all are handled.
 
     The rows are the same ones each time, with the numbers and ids that come next: two passes of a few µs that count
     for both, with and without order.
     """
-    batch = market(BATCH_ROWS)
+    batch = market(BATCH_ROWS, symbols)
     records = batch.records
     bus = EventBus()
     if not ordered:

@@ -62,7 +62,7 @@ class Goal:
             peer = _find(measurements, *self.peer)
             if peer is None:
                 return f"{self.board} {self.work}: {self.peer[2]} could not run here"
-            value, against = ours.median / peer.median, f"x {self.peer[2]}"
+            value, against = ours.median / peer.median, f"x {self.peer[1 if self.peer[2] == 'hftlab' else 2]}"
         met = (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
         bound = f"at least {self.at_least:,g}" if self.at_least is not None else f"at most {self.at_most:,g}"
         return f"{self.board} {self.work}: {value:,.2f} {against} (goal: {bound}) {'met' if met else 'MISSED'}"
