@@ -176,7 +176,10 @@ def test_permits_that_are_given_back_are_handed_out_again() -> None:
     assert breaker.permit(at(4, 4, 4, 4)) == (0, 3)
     breaker.release(2)
     assert breaker.permit(at(4, 4, 4, 4)) == (0, 2)
-    breaker.record(3, 4 * SECOND)
+    breaker.record(1, 4 * SECOND)
+    breaker.release(9)  # only two are out
+    assert breaker.permit(at(4, 4, 4, 4)) == (0, 2)
+    breaker.record(2, 4 * SECOND)
     assert breaker.is_closed
     breaker.release(5)  # of no state that counts them
     assert breaker.permit(at(4)) == (0, 1)

@@ -92,6 +92,12 @@ def test_nothing_drifts_however_often_the_clock_is_looked_at() -> None:
     assert granted == 5 + math.floor(Fraction("333333.3") * 700_000 / SECOND)
 
 
+def test_a_rate_is_the_decimal_that_was_written_and_not_its_binary_neighbour() -> None:
+    bucket = TokenBucket(0.1, 1)
+    assert bucket.take(1, 0) == 1
+    assert bucket.due_ns(10_000_000, 0) == 100_000_000 * SECOND
+
+
 def test_it_begins_full_and_never_holds_more() -> None:
     bucket = TokenBucket(10, 4)
     assert bucket.take(9, 5 * SECOND) == 4
