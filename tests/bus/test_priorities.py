@@ -431,6 +431,21 @@ def test_a_rule_raises_and_never_lowers() -> None:
     assert told_lanes(policy, batch) == [NORMAL, NORMAL, LOW, CRITICAL]
 
 
+def test_a_rule_for_a_symbol_raises_the_right_rows_among_those_of_other_types() -> None:
+    policy = Priorities()
+    policy.raise_when(lambda records: records["price"] > 1, HIGH, what="market.BTC")
+    events = [*orders(1), *prices(5, symbol="ETH"), *orders(2), *prices(5), *prices(0), *prices(7)]
+    batch = EventBatch.from_events(events)
+    assert told_lanes(policy, batch) == [CRITICAL, NORMAL, CRITICAL, HIGH, NORMAL, HIGH]
+
+
+def test_events_of_one_symbol_and_different_types_are_told_apart() -> None:
+    policy = Priorities()
+    policy.map("market.BTC", lane=HIGH)
+    policy.map("order.BTC", lane=LOW)
+    assert [policy.lane_of_event(event) for event in (*prices(1), *orders(1), *prices(2))] == [HIGH, LOW, HIGH]
+
+
 def test_a_rule_run_again_replaces_itself_and_the_same_one_keeps_its_counts() -> None:
     policy = Priorities()
     where = rule_above(-10)
