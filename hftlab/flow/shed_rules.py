@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -17,6 +17,14 @@ from hftlab.flow.lanes import check_sheddable
 
 Bools = npt.NDArray[np.bool_]
 Measure = Literal["depth", "wait", "memory"]
+
+
+class Symbols(Protocol):
+    """Symbols by id, in a table that only grows; a list will do."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> str: ...
 
 
 class ShedRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +117,7 @@ class RuleState:
         self._updated_ns = self._began_ns = self._shed_before = 0
         self._older_than_ns = None if rule.older_than_s is None else round(rule.older_than_s * 1e9)
         self._matches = None if rule.symbols is None else _pattern(rule.symbols)
-        self._symbols: Sequence[str] = ()
+        self._symbols: Symbols = ()
         self._wanted: Bools = np.zeros(0, np.bool_)
 
     def update(
@@ -144,9 +152,7 @@ class RuleState:
         self.why = f"{said[rule.measure]} {_figure(rule.measure, value)} ({limit}{after})"
         return ShedChange(rule.name, self.active, now_ns, float(value), self.why)
 
-    def matching(
-        self, rows: npt.NDArray[Any], age_ns: int | npt.NDArray[np.int64], symbols: Sequence[str]
-    ) -> Bools | None:
+    def matching(self, rows: npt.NDArray[Any], age_ns: int | npt.NDArray[np.int64], symbols: Symbols) -> Bools | None:
         """Which rows this rule takes, as an array of the caller's own; None for none."""
         parts: list[Bools] = []
         if self._older_than_ns is not None:
@@ -164,7 +170,7 @@ class RuleState:
         every: Bools = np.logical_and.reduce(parts)
         return every
 
-    def _of_wanted_symbols(self, ids: npt.NDArray[Any], symbols: Sequence[str]) -> Bools:
+    def _of_wanted_symbols(self, ids: npt.NDArray[Any], symbols: Symbols) -> Bools:
         if symbols is not self._symbols:
             self._symbols, self._wanted = symbols, np.zeros(0, np.bool_)
         matches = self._matches

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hftlab.errors import ValidationError, shown
 from hftlab.flow.lanes import LANES
-from hftlab.flow.shed_rules import RuleState, ShedChange, ShedRule
+from hftlab.flow.shed_rules import RuleState, ShedChange, ShedRule, Symbols
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ class Shedder:
         return changes
 
     def mask(
-        self, lane: str, rows: npt.NDArray[Any], age_ns: int | npt.NDArray[np.int64], symbols: Sequence[str]
+        self, lane: str, rows: npt.NDArray[Any], age_ns: int | npt.NDArray[np.int64], symbols: Symbols
     ) -> tuple[Bools | None, dict[str, int]]:
         """Which of these rows of a lane to shed, and how many by rule; None and {} for none. They count as shed.
 

@@ -281,6 +281,7 @@ def test_what_cannot_be_judged_is_refused_and_counts_nothing(ask: Callable[[Shed
         ({"types": 1}, "types is a tuple of types' numbers"),
         ({"types": ("market",)}, "types is a tuple"),
         ({"types": (True,)}, "types is a tuple"),
+        ({"types": (0, -1)}, "types is a tuple"),
         ({"symbols": ""}, "symbols is a pattern"),
         ({"older_than_s": 0}, "older_than_s is a number of seconds above 0"),
         ({"name": 7}, "name is a text"),
