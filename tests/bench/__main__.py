@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import delivery, growth, kernel, order, replays, rings, startup, streams
+from tests.bench import delivery, growth, growth_replays, kernel, order, replays, rings, startup, streams
 from tests.bench.measurement import Goal, Measurement, noise, table
 
 DELIVERY = {board: partial(delivery.measure, board) for board in ("S1", "S2", "S3")}
@@ -21,9 +21,10 @@ BOARDS: dict[str, Callable[..., list[Measurement]]] = {
     "S5": order.measure,
     "S6": streams.measure,  # and S13
     "S7": replays.measure,
+    "S9": histograms.measure,
     "S10": kernel.measure,
     "S11": startup.measure,
-    "S12": growth.measure,
+    "S12": lambda runs: [*growth.measure(runs), *growth_replays.measure(runs)],
 }
 
 _ENTRIES = ("S7", "replay into a batch handler", "redis-py, an entry each")
@@ -35,10 +36,12 @@ GOALS = [
     *streams.GOALS,
     Goal("S7", "replay into a batch handler", at_least=4e6),
     Goal("S7", "replay into a batch handler", at_least=30.0, peer=_ENTRIES),
+    *histograms.GOALS,
     *kernel.GOALS,
     Goal("S11", "import", at_most=100.0),
     Goal("S11", "first event handled", at_most=1_500.0),
     *growth.GOALS,
+    *growth_replays.GOALS,
 ]  # fmt: skip
 
 

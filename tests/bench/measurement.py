@@ -37,6 +37,10 @@ class Measurement:
     def high(self) -> float:
         return max(self.figures)
 
+    @property
+    def best(self) -> float:
+        return self.low if self.lower_is_better else self.high
+
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
@@ -51,6 +55,8 @@ class Goal:
     at_most: float | None = None
     peer: tuple[str, str, str] | None = None
     """The peer's board, work and contender."""
+    fastest: bool = False
+    """Whether the fastest runs are compared instead of the medians: where ours is beside itself and noise only adds."""
 
     def verdict(self, measurements: Sequence[Measurement]) -> str:
         """A line that compares the medians of one run."""
@@ -62,7 +68,8 @@ class Goal:
             peer = _find(measurements, *self.peer)
             if peer is None:
                 return f"{self.board} {self.work}: {self.peer[2]} could not run here"
-            value, against = ours.median / peer.median, f"x {self.peer[1 if self.peer[2] == 'hftlab' else 2]}"
+            value = ours.best / peer.best if self.fastest else ours.median / peer.median
+            against = f"x {self.peer[1 if self.peer[2] == 'hftlab' else 2]}"
         met = (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
         bound = f"at least {self.at_least:,g}" if self.at_least is not None else f"at most {self.at_most:,g}"
         return f"{self.board} {self.work}: {value:,.2f} {against} (goal: {bound}) {'met' if met else 'MISSED'}"

@@ -3,7 +3,7 @@
 import pytest
 
 from hftlab.bus import EventBus
-from tests.bench import growth
+from tests.bench import growth, growth_replays
 from tests.bench.bus import BATCH_ROWS, through_bus
 
 
@@ -27,6 +27,13 @@ def test_every_event_is_handled_once_whoever_its_symbol_belongs_to(work: str, ea
 def test_every_cell_has_a_figure_a_run() -> None:
     found = growth.measure(runs=2, events=(BATCH_ROWS, 2 * BATCH_ROWS, 4 * BATCH_ROWS), fixed=BATCH_ROWS)
     assert [len(one.figures) for one in found] == 2 * [*[2] * 9, 1]
+
+
+def test_replays_of_sessions_of_all_sizes_have_a_figure_a_run() -> None:
+    found = growth_replays.measure(runs=1, sizes=(1_000, 2_000))
+    assert [len(one.figures) for one in found] == [1, 1, 1]
+    labels = [growth_replays.label(size) for size in growth_replays.EVENTS]
+    assert {goal.peer[1] for goal in growth_replays.GOALS if goal.peer} <= set(labels)
 
 
 def test_every_goal_names_figures_that_are_measured() -> None:
