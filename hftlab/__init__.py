@@ -10,6 +10,7 @@ The packages, in the order in which an event meets them::
     bus         queues, subscriptions, dispatch
     ring        the buffers underneath
     clock       what time it is
+    metrics     histograms of latencies, and rates
     monitor     what flowed past, counted and pictured
     widgets     all of it live in the notebook
     lab, cli    all of it together, for notebooks and for the command line
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hftlab import errors, feeds, monitor, sequence, sim, widgets
+    from hftlab import errors, feeds, metrics, monitor, sequence, sim, widgets
     from hftlab.bus import EventBus
     from hftlab.clock import SystemClock, VirtualClock
     from hftlab.events import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         Source,
     )
     from hftlab.lab import Lab, run
+    from hftlab.metrics import Histogram
     from hftlab.replay import Replay
     from hftlab.ring import Ring
     from hftlab.sequence import Deduplicator, Gap, GapReason, GapState, GapTable, Ordering, Sequencer
@@ -61,8 +63,9 @@ _HOMES = {
     "hftlab.ring": ("Ring",),
     "hftlab.sequence": ("Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator"),
     "hftlab.clock": ("SystemClock", "VirtualClock"),
+    "hftlab.metrics": ("Histogram",),
 }  # fmt: skip
-_PACKAGES = ("feeds", "sequence", "sim", "monitor", "widgets", "errors")
+_PACKAGES = ("feeds", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -71,7 +74,8 @@ __all__ = [
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
-    "feeds", "sequence", "sim", "monitor", "widgets", "errors",
+    "Histogram",
+    "feeds", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
 

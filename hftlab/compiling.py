@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from tqdm.auto import tqdm
 
 from hftlab.bus.kernels import warm as warm_bus
+from hftlab.metrics.kernels import warm as warm_histograms
 from hftlab.ring.kernels import warm as warm_rings
 from hftlab.sequence.kernels.warming import compiling as compiling_order
 
-_KERNELS = 29
+_KERNELS = 39
 """About how many there are, for the bar."""
 
 
@@ -32,5 +33,6 @@ def compile_kernels() -> int:
 def _compiled() -> Iterator[int]:
     yield warm_rings()
     yield warm_bus()
+    yield warm_histograms()
     for _ in compiling_order():
         yield 1

@@ -44,7 +44,7 @@ RULES = Rules(
     | {
         "research": frozenset(ENGINE),
         "widgets": EVERYTHING - {"arguments", "cli", FRONT_DOOR},
-        "compiling": row("ring bus sequence"),
+        "compiling": row("ring bus metrics sequence"),
         "lab": EVERYTHING,
         "arguments": row(),
         "cli": EVERYTHING,
