@@ -165,9 +165,9 @@ def interpret(handler: Any, batch: EventBatch, state: Any = None) -> tuple[Event
     """Run a jit handler as plain Python over a batch of one type, to step through it or to print from it.
 
     Returns what it emitted, with the ids of the events that caused it, and the failures, each with its row's position.
-    The same as the compiled one's, to the bit (integers that overflow aside); times, numbers and the numbers in orders'
-    ids are given by a bus. About 10 µs a row. Raises ValidationError for what could not be compiled because of its
-    parameters or its state.
+    The same as the compiled one's, to the bit, but where an integer overflows, or a number that came out of ``state``,
+    NumPy's own, is divided by zero. Times, numbers and the numbers in orders' ids are given by a bus. About 10 µs a
+    row. Raises ValidationError for parameters, or a state, that could not be compiled.
     """
     parameters = _check(handler, state)
     if batch.type is None:

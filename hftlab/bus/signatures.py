@@ -44,7 +44,7 @@ def make_subscription(
     if Gap in what:
         if where is not None or state is not None or mode not in (None, "event"):
             raise ValidationError(
-                "a handler of gaps is called with a Gap: it has no where=, no state= and no other mode"
+                "a handler of gaps is called with a Gap: it has no where= and no other mode, nor a state"
             )
         parameters = _parameter_names(handler)
         if len(parameters) != 1:

@@ -176,7 +176,7 @@ def test_a_handler_is_a_function(handler: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"mode": "jit"}, "mode is 'event', 'fields' or 'batch'; got 'jit'"),
+        ({"mode": "numba"}, "mode is 'event', 'fields', 'batch' or 'jit'; got 'numba'"),
         ({"batch_rows": 0}, "batch_rows is 1 to 65,536 rows; got 0"),
         ({"batch_rows": 65_537}, "got 65537"),
         ({"batch_rows": True}, "got True"),

@@ -57,26 +57,15 @@ _BY_MARKET, _BY_LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 
 
 @register_jitable
-def begin_row(control: int, event_type: int, mark: int) -> int:
-    """The address of a fresh row, with the symbol and the source of the record that is being handled."""
-    position = load(control + POSITION)
-    used = load(control + USED)
-    if load(control + LAST) != position:
-        store(control + LAST, position)
-        store(control + FIRST, used)
-    row = load(control + EMITTED) + used * ROW_BYTES
-    if used - load(control + FIRST) < MOST_EMISSIONS:
-        store(load(control + MARKS) + used * WORD, position | mark)
-        store(control + USED, used + 1)
-        if used + 1 > _FULL:
-            store(control + STOP, 1)
-    else:
-        row = load(control + EMITTED) + BUFFER_ROWS * ROW_BYTES
-        store(control + REFUSED, load(control + REFUSED) + 1)
-        store(control + STOP, 1)
+def begin_row(control: int, event_type: int) -> int:
+    """The address of a fresh row, with the symbol and the source of the record that is being handled.
+
+    It is emitted when ``commit`` says so: what raises between the two leaves nothing half written behind.
+    """
+    row = load(control + EMITTED) + load(control + USED) * ROW_BYTES
     for word in range(_ROW_WORDS):
         store(row + word * WORD, 0)
-    record = load(control + RECORDS) + position * ROW_BYTES
+    record = load(control + RECORDS) + load(control + POSITION) * ROW_BYTES
     store(row + _SEQUENCE, -1)
     store(row + _SYMBOL, (load(record + _SYMBOL) & 0xFFFFFFFF) | (1 << 32))  # and a span of 1
     store(row + _SOURCE, (load(record + _SOURCE) & 0xFFFF) | (_LAST_PART << 16) | (event_type << 32))
@@ -84,15 +73,32 @@ def begin_row(control: int, event_type: int, mark: int) -> int:
 
 
 @register_jitable
+def commit(control: int, mark: int) -> None:
+    """Emit the row that was begun; or count it as refused, if the event that is being handled has had its share."""
+    position, used = load(control + POSITION), load(control + USED)
+    if load(control + LAST) != position:
+        store(control + LAST, position)
+        store(control + FIRST, used)
+    if used - load(control + FIRST) < MOST_EMISSIONS:
+        store(load(control + MARKS) + used * WORD, position | mark)
+        store(control + USED, used + 1)
+        if used + 1 > _FULL:
+            store(control + STOP, 1)
+    else:
+        store(control + REFUSED, load(control + REFUSED) + 1)
+        store(control + STOP, 1)
+
+
+@register_jitable
 def _put_signal(control: int, strength: float) -> int:
-    row: int = begin_row(control, _SIGNAL, 0)
+    row: int = begin_row(control, _SIGNAL)
     _signal_at(row)["strength"] = strength
     return row
 
 
 @register_jitable
-def _put_order(control: int, direction: int, quantity: float, price: float, order_type: int, mark: int) -> int:
-    row: int = begin_row(control, _ORDER, mark)
+def _put_order(control: int, direction: int, quantity: float, price: float, order_type: int) -> int:
+    row: int = begin_row(control, _ORDER)
     record = _order_at(row)
     record["price"] = price
     record["quantity"] = quantity
@@ -105,7 +111,7 @@ def _put_order(control: int, direction: int, quantity: float, price: float, orde
 
 @register_jitable
 def _put_fill(control: int, executed_qty: float, executed_price: float, commission: float) -> int:
-    row: int = begin_row(control, _FILL, 0)
+    row: int = begin_row(control, _FILL)
     record = _fill_at(row)
     record["executed_qty"] = executed_qty
     record["executed_price"] = executed_price
@@ -118,7 +124,7 @@ def _put_market(
     control: int, price: float, volume: float, bid: float, ask: float, bid_size: float, ask_size: float, kind: int,
     side: int,
 ) -> int:  # fmt: skip
-    row: int = begin_row(control, _MARKET, 0)
+    row: int = begin_row(control, _MARKET)
     record = _market_at(row)
     record["price"] = price
     record["volume"] = volume
@@ -128,6 +134,7 @@ def _put_market(
     record["ask_size"] = ask_size
     record["kind"] = kind
     record["side"] = side
+    commit(control, 0)
     return row
 
 
@@ -242,9 +249,11 @@ def _signal(emit: Any, strength: Any, signal_type: Any, strategy_id: Any = "") -
     write_strategy = writer_for(strategy_id, "strategy_id", STRATEGY_ID_BYTES, STRATEGY_ID_BYTES)
 
     def signal(emit: Any, strength: Any, signal_type: Any, strategy_id: Any = "") -> Any:
-        row = _put_signal(_control_of(emit), strength)
+        control = _control_of(emit)
+        row = _put_signal(control, strength)
         write_type(row + _SIGNAL_TYPE, SIGNAL_TYPE_BYTES, signal_type)
         write_strategy(row + _STRATEGY_ID, STRATEGY_ID_BYTES, strategy_id)
+        commit(control, 0)
         return _signal_at(row)
 
     return signal
@@ -270,11 +279,13 @@ def _order(
     ) -> Any:  # fmt: skip
         side = _number_of(direction, "direction")
         kind = _number_of(order_type, "order_type")
-        row = _put_order(_control_of(emit), side, quantity, price, kind, mark)
+        control = _control_of(emit)
+        row = _put_order(control, side, quantity, price, kind)
         if by_id:
             write(row + _ORDER_ID, ORDER_ID_BYTES, order_id)
         else:
             write(row + _ORDER_ID, ORDER_ID_BYTES, prefix)
+        commit(control, mark)
         return _order_at(row)
 
     return order
@@ -286,8 +297,10 @@ def _fill(emit: Any, order_id: Any, executed_qty: Any, executed_price: Any, comm
     write = writer_for(order_id, "order_id", ORDER_ID_BYTES, ORDER_ID_BYTES)
 
     def fill(emit: Any, order_id: Any, executed_qty: Any, executed_price: Any, commission: Any = 0.0) -> Any:
-        row = _put_fill(_control_of(emit), executed_qty, executed_price, commission)
+        control = _control_of(emit)
+        row = _put_fill(control, executed_qty, executed_price, commission)
         write(row + _ORDER_ID, ORDER_ID_BYTES, order_id)
+        commit(control, 0)
         return _fill_at(row)
 
     return fill
@@ -330,6 +343,7 @@ class Emitter:
         row = _put_signal(self._control, strength)
         write_plain(row + _SIGNAL_TYPE, SIGNAL_TYPE_BYTES, signal_type, "signal_type", SIGNAL_TYPE_BYTES)
         write_plain(row + _STRATEGY_ID, STRATEGY_ID_BYTES, strategy_id, "strategy_id", STRATEGY_ID_BYTES)
+        commit(self._control, 0)
         return _signal_at(row)
 
     def order(
@@ -349,17 +363,19 @@ class Emitter:
         side, kind = _number_of(direction, "direction"), _number_of(order_type, "order_type")
         if order_id and prefix:
             raise ValidationError(_ONE_OF)
-        row = _put_order(self._control, side, quantity, price, kind, 0 if order_id else NUMBERED)
+        row = _put_order(self._control, side, quantity, price, kind)
         if order_id:
             write_plain(row + _ORDER_ID, ORDER_ID_BYTES, order_id, "order_id", ORDER_ID_BYTES)
         else:
             write_plain(row + _ORDER_ID, ORDER_ID_BYTES, prefix, "prefix", PREFIX_BYTES)
+        commit(self._control, 0 if order_id else NUMBERED)
         return _order_at(row)
 
     def fill(self, order_id: str | bytes, executed_qty: float, executed_price: float, commission: float = 0.0) -> Any:
         """A FillEvent, usually with the ``order_id`` of the record that is being handled."""
         row = _put_fill(self._control, executed_qty, executed_price, commission)
         write_plain(row + _ORDER_ID, ORDER_ID_BYTES, order_id, "order_id", ORDER_ID_BYTES)
+        commit(self._control, 0)
         return _fill_at(row)
 
     def market(

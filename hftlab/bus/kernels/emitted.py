@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from numba import njit, types
+from numba.extending import register_jitable
 
 from hftlab.bus.kernels.layout import BROKEN, NUMBERED, WORD
 from hftlab.bus.kernels.record_views import ROW_AT
@@ -24,22 +25,22 @@ _ORDER_ID_AT, _SIGNAL_TYPE_AT = 88, 72
 _ORDER_ID_WORDS = 5
 
 
-@njit(nogil=True)
+@register_jitable
 def _is_number(value: float) -> bool:
     return -inf < value < inf
 
 
-@njit(nogil=True)
+@register_jitable
 def _is_price(value: float) -> bool:
     return -inf < value < inf or value != value
 
 
-@njit(nogil=True)
+@register_jitable
 def _is_size(value: float) -> bool:
     return 0.0 <= value < inf or value != value
 
 
-@njit(nogil=True)
+@register_jitable
 def _header_fits(row: int, symbols: int, sources: int) -> bool:
     record = _signal_at(row)
     sequence, span = record["sequence"], int(record["span"])
@@ -58,7 +59,7 @@ def _header_fits(row: int, symbols: int, sources: int) -> bool:
     return fits
 
 
-@njit(nogil=True)
+@register_jitable
 def _market_fits(row: int) -> bool:
     record = _market_at(row)
     kind, side = record["kind"], record["side"]
@@ -77,7 +78,7 @@ def _market_fits(row: int) -> bool:
     )
 
 
-@njit(nogil=True)
+@register_jitable
 def _fits(row: int, mark: int) -> bool:
     event_type = _signal_at(row)["type"]
     if event_type == _MARKET:
