@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import delivery, growth, growth_replays, kernel, order, replays, rings, startup, streams
+from tests.bench import delivery, growth, growth_replays, histograms, kernel, order, replays, rings, startup, streams
 from tests.bench.measurement import Goal, Measurement, noise, table
 
 DELIVERY = {board: partial(delivery.measure, board) for board in ("S1", "S2", "S3")}
