@@ -138,8 +138,17 @@ def test_a_peers_row_is_ours_over_its_median_on_every_work_of_its_board() -> Non
 
 def test_ours_and_the_floors_handle_every_event() -> None:
     for one in bus.contenders(events=4 * bus.BATCH_ROWS):
-        if one.name not in (bus.OURS, bus.UNORDERED) or one.board != "S3":
-            assert one.prepare()() > 0
+        handled = one.prepare()()
+        assert handled > 0, one
+        assert handled % bus.BATCH_ROWS == 0, one
+
+
+def test_the_compiled_handler_sums_every_event() -> None:
+    totals = []
+    run = bus.through_bus(lambda made: totals.append(bus._jit_handler(made)), 4 * bus.BATCH_ROWS)
+    run()
+    records = bus.market(bus.BATCH_ROWS).records
+    assert totals[0][0] == pytest.approx(4 * float((records["price"] * records["volume"]).sum()))
 
 
 def test_every_goal_of_delivery_names_a_work_of_ours() -> None:

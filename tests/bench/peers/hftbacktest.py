@@ -28,11 +28,11 @@ NONE = "no handler"
 def contenders(scale: float = 1.0) -> list[Contender]:
     events = max(100, int(EVENTS * scale))
     return [
-        Contender("S3", "price * volume, summed", "hftbacktest", lambda: _handled(_trades(events), on_trades, HASHED)),
-        Contender("S3", DEPTH, "hftbacktest", lambda: _handled(_depth(events), on_depth, HASHED)),
-        Contender("S3", DEPTH, "hftbacktest, ROI vector", lambda: _handled(_depth(events), on_depth, IN_RANGE)),
-        Contender("S3", NONE, "hftbacktest", lambda: _elapsed(_depth(events), HASHED), "one elapse() over all depth"),
-        Contender("S3", NONE, "hftbacktest, ROI vector", lambda: _elapsed(_depth(events), IN_RANGE)),
+        Contender("S3", "price * volume, summed", "hftbacktest", lambda: _handled(_trades(events), on_trades, hashed)),
+        Contender("S3", DEPTH, "hftbacktest", lambda: _handled(_depth(events), on_depth, hashed)),
+        Contender("S3", DEPTH, "hftbacktest, ROI vector", lambda: _handled(_depth(events), on_depth, in_range)),
+        Contender("S3", NONE, "hftbacktest", lambda: _elapsed(_depth(events), hashed), "one elapse() over all depth"),
+        Contender("S3", NONE, "hftbacktest, ROI vector", lambda: _elapsed(_depth(events), in_range)),
     ]  # fmt: skip
 
 
@@ -104,11 +104,11 @@ def _asset(rows: Any) -> Any:
     )
 
 
-def HASHED(rows: Any) -> Any:
+def hashed(rows: Any) -> Any:
     return HashMapMarketDepthBacktest([_asset(rows)])
 
 
-def IN_RANGE(rows: Any) -> Any:
+def in_range(rows: Any) -> Any:
     return ROIVectorMarketDepthBacktest([_asset(rows).roi_lb(59_000.0).roi_ub(61_000.0)])
 
 
