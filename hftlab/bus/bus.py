@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from hftlab.bus.backlog import Backlog
+from hftlab.bus.admission import Admission
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.failures import FailureLog
+from hftlab.bus.flowing import Flow
 from hftlab.bus.gate import Gate
 from hftlab.bus.intake import Intake
+from hftlab.bus.lanes import Lanes
+from hftlab.bus.priorities import Priorities
 from hftlab.bus.publishing import Publisher
 from hftlab.bus.run import Controls, Run
 from hftlab.bus.signatures import What, make_subscription, read_topics
@@ -51,6 +54,8 @@ class EventBus:
         clock: Clock | None = None,
         name: str = "bus",
         ordering: Ordering | None = None,
+        priorities: Priorities | None = None,
+        flow: Flow | None = None,
     ) -> None:
         sizes = capacity if isinstance(capacity, dict) else dict.fromkeys(EventType, capacity)
         self.name = name
@@ -58,19 +63,25 @@ class EventBus:
         self.sources = SourceTable()
         self.clock: Clock = clock or SystemClock()
         self.failures = FailureLog()
-        self._backlog = Backlog({t: sizes.get(t, DEFAULT_CAPACITY) for t in EventType})
+        self._capacity = {t: sizes.get(t, DEFAULT_CAPACITY) for t in EventType}
+        self.priorities = priorities or Priorities()
+        self._lanes = Lanes(self._capacity, self.failures, self.symbols, self.sources, self.clock, self.priorities)
+        self._admission = Admission(self._lanes, self.symbols, Flow())
         self._stage = OrderStage(ordering or Ordering(), self.symbols, self.sources)
-        self._intake = Intake(self._backlog, self.symbols, self.sources, self.clock, self._stage)
-        self._dispatcher = Dispatcher(self._backlog, self.failures, self.symbols, self.sources, self.clock)
+        self._intake = Intake(
+            self._lanes, self._admission, self.symbols, self.sources, self.clock, self._stage
+        )  # fmt: skip
+        self.flow = flow or Flow()
         self._subscriptions: dict[str, Subscription] = {}
         self._live_clock: Clock = self.clock
-        self._gate = Gate(self._dispatcher.coroutines)
+        self._gate = Gate(self._lanes.coroutines)
         self._dropped = 0
         self._last_run: Run | None = None
         self._published_by_then = 0
         self._wake, self._progress = Signal(), Signal()
         self._stage.gaps.on_decided = self._wake.notify
-        self._publisher = Publisher(self._backlog, self._intake, self._gate, self._wake, self._progress)
+        self._publisher = Publisher(self._lanes, self._intake, self._gate, self._wake, self._progress)
+        self._publisher.work_now = self._work_now
 
     # -- subscribing ----------------------------------------------------------------------------------------------
 
@@ -82,6 +93,7 @@ class EventBus:
         mode: Mode | None = None,
         name: str | None = None,
         batch_rows: int = DEFAULT_BATCH_ROWS,
+        state: Any = None,
     ) -> Callable[[H], H]:
         """Decorate a handler. ``what``: event classes (none: all), or one topic such as ``"market.BTC*"``.
 
@@ -91,6 +103,15 @@ class EventBus:
         symbol or a pattern with ``*`` and ``?``, ``where`` a function from records (a structured array) to a boolean
         array that judges each row by itself. What the handler returns (an Event, an iterable of Events, an EventBatch)
         is emitted: dispatched before the next published event. Async handlers are awaited in order.
+
+        ``mode="jit"``: numba compiles the handler, ``(record, state, emit)`` or without the last or the last two, now
+        (0.2 to 1 s a type), and runs it over batches of up to ``batch_rows`` rows, 3 ns an event, without returning to
+        Python. ``record`` is the row, to be read: ``record.price``. ``state=`` is a NumPy array, structured or not, or
+        a tuple of arrays; the handler changes it in place, and Python may read it between batches. What the handler
+        emits, up to 256 events for one, is dispatched after the batch: ``emit.signal(strength, "TYPE", "strategy")``,
+        ``emit.order(direction, quantity, price, prefix="s1-")``, ``emit.fill(order_id, quantity, price)``,
+        ``emit.market(price, …)``; see ``compiled.Emitter``. An exception is the failure of one event, and the handler
+        goes on with the next. ``compiled.interpret`` runs it as plain Python.
 
         ``@bus.on(hl.Gap)``: the handler is called with a Gap whenever one opens, is filled or is lost, in line with the
         events around it.
@@ -104,7 +125,8 @@ class EventBus:
         read_topics(what, symbol)  # a mistake is raised here, where it was made
 
         def register(handler: H) -> H:
-            self.subscribe(handler, *what, symbol=symbol, where=where, mode=mode, name=name, batch_rows=batch_rows)
+            options = {"symbol": symbol, "where": where, "mode": mode, "name": name, "batch_rows": batch_rows}
+            self.subscribe(handler, *what, **options, state=state)
             return handler
 
         return register
@@ -112,12 +134,12 @@ class EventBus:
     def subscribe(self, handler: Callable[..., Any], *what: What, **options: Any) -> Subscription:
         """Register a handler as ``on`` does, and return its Subscription (for ``cancel``, and for its counts)."""
         subscription = make_subscription(handler, *what, **options)
-        if subscription.mode == "batch":
+        if subscription.batched:
             for event_type in subscription.types:
-                self._backlog.queues[event_type].check_batch_rows(subscription.batch_rows)
+                self._lanes.recorded.backlog.queues[event_type].check_batch_rows(subscription.batch_rows)
         # A dict keeps the place of a key: a handler that replaces another takes its place in the order.
         self._subscriptions[subscription.name] = subscription
-        self._dispatcher.change(self.subscriptions)
+        self._lanes.change(self.subscriptions)
         return subscription
 
     def cancel(self, subscription: Subscription | str) -> None:
@@ -126,7 +148,7 @@ class EventBus:
         found = self._subscriptions.get(name)
         if found is not None and (found is subscription or isinstance(subscription, str)):
             del self._subscriptions[name]
-            self._dispatcher.change(self.subscriptions)
+            self._lanes.change(self.subscriptions)
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -187,12 +209,22 @@ class EventBus:
             self._intake.tick()
         self._gate.working = True
         try:
-            work = self._dispatcher.work(max_rows, deadline_ns)
+            work = self._lanes.work(max_rows, deadline_ns)
             live_work = self._gate.run is None and self._intake.is_due()
             return work._replace(idle=False) if live_work else work
         finally:
             self._gate.working = False
             self._progress.notify()
+
+    def _work_now(self) -> None:
+        """Dispatch what just came into CRITICAL, if a pump drives the bus: no turn of the loop is waited for."""
+        if self._gate.pumps and self._gate.run is None and not self._gate.is_handler():
+            self._gate.working = True
+            try:
+                self._lanes.work_critical(time.perf_counter_ns() + SLICE_NS)
+            finally:
+                self._gate.working = False
+                self._progress.notify()
 
     async def settle(self) -> None:
         """Await the async handler that holds the bus up, if one does. Cancelling it cancels and fails that handler.
@@ -200,13 +232,19 @@ class EventBus:
         Where another task awaits it already, this waits for the bus's next progress.
         """
         self._gate.refuse_handlers("settle", "let it return")
-        suspended = self._dispatcher.suspended
-        if suspended is None:
+        dispatcher = self._lanes.suspended
+        if dispatcher is None:
             return
-        if self._gate.settling:
+        if dispatcher in self._gate.settling:
             await self._progress.wait()
             return
-        self._gate.settling = True
+        await self._settle(dispatcher)
+
+    async def _settle(self, dispatcher: Dispatcher) -> None:
+        suspended = dispatcher.suspended
+        if suspended is None:
+            return
+        self._gate.settling.add(dispatcher)
         reached: Any = None
         try:
             reached = await suspended
@@ -214,9 +252,10 @@ class EventBus:
             reached = error
             raise
         finally:
-            self._gate.settling = False
-            self._dispatcher.settle(suspended, reached)
+            self._gate.settling.discard(dispatcher)
+            dispatcher.settle(suspended, reached)
             self._progress.notify()
+            self._wake.notify()
 
     def raise_failures(self) -> None:
         """Raise HandlerFailed for the first failure that no call has raised yet."""
@@ -233,7 +272,7 @@ class EventBus:
         bus: what is queued then is the run's.
         """
         self._gate.refuse_handlers("drain", "let it return")
-        while self._gate.run is None and (self._publisher.line or not self._is_idle()):
+        while self._gate.run is None and (self._publisher.is_waited_for or not self._is_idle()):
             if self._gate.pumps:
                 await self._progress.wait()
             else:
@@ -248,21 +287,33 @@ class EventBus:
         A lab's supervisor runs it. While a run is on the bus its holder drives the bus, and the pump stands by.
         """
         self._gate.pumps += 1
+        settlers: dict[Dispatcher, asyncio.Task[None]] = {}
         try:
             while True:
                 if self._gate.run is not None or self._is_idle():
                     await self._wake_or_due()
                     continue
-                self.do_work()
-                await self.settle()
-                await asyncio.sleep(0)
+                work = self.do_work()
+                # A lane that an async handler holds up is awaited beside the others' work.
+                for dispatcher in self._lanes.all_suspended:
+                    if dispatcher not in self._gate.settling:
+                        settlers = {one: task for one, task in settlers.items() if not task.done()}
+                        settlers[dispatcher] = asyncio.get_running_loop().create_task(self._settle(dispatcher))
+                        self._gate.settling.add(dispatcher)
+                if work.awaiting:
+                    await self._wake_or_due()
+                else:
+                    await asyncio.sleep(0)
         finally:
             self._gate.pumps -= 1
+            await _end(list(settlers.values()))
+            # One that was cancelled before it began never said so.
+            self._gate.settling.difference_update(settlers)
             self._progress.notify()
 
     def _is_idle(self) -> bool:
         """Whether nothing that was published could be handled now."""
-        return self._dispatcher.idle and not self._intake.is_due()
+        return self._lanes.idle and not self._intake.is_due()
 
     async def _wake_or_due(self) -> None:
         """Wait for an event, or for the next deadline of a gap."""
@@ -276,6 +327,20 @@ class EventBus:
             await self._wake.wait()
         finally:
             timer.cancel()
+
+    # -- flow -----------------------------------------------------------------------------------------------------
+
+    @property
+    def flow(self) -> Flow:
+        """What happens when more comes in than the handlers take; may be replaced at any time."""
+        return self._admission.flow
+
+    @flow.setter
+    def flow(self, flow: Flow) -> None:
+        self._lanes.control.change(flow, self._capacity)
+        self._admission.change(flow)
+        self._lanes.schedule.ageing_ns = round(flow.ageing_s * 1e9)
+        self._lanes.schedule.inherit = flow.inherit
 
     # -- order ----------------------------------------------------------------------------------------------------
 
@@ -322,29 +387,29 @@ class EventBus:
         self._gate.refuse_handlers("begin_run", "begin it when the handler has returned")
         if self._gate.run is not None and not self._gate.run.give_way():
             raise BusBusy(f"{self._gate.run.name} is on this bus; wait for its end, stop it, or use a bus of its own")
-        if self._publisher.line or not self._is_idle():
+        if self._publisher.is_waited_for or not self._is_idle():
             raise BusBusy("published events wait to be handled; await bus.drain() before a run begins")
         controls = Controls(
             offer=self._intake.push_ordered,
             work=self._work,
             settle=self.settle,
             withdraw=self._withdraw,
-            tell=self._backlog.tell,
-            finish=self._dispatcher.finish_run,
+            tell=self._lanes.recorded.backlog.tell,
+            finish=self._lanes.recorded.dispatcher.finish_run,
             end=self._end_run,
             counts=self._counts,
         )
         self._live_clock, self.clock = self.clock, clock
-        self._dispatcher.begin_run(clock, observer)
+        self._lanes.begin_run(clock, observer)
         self._gate.run = Run(name, clock, controls, give_way, gaps)
         return self._gate.run
 
     def _counts(self) -> tuple[int, int]:
-        return self._dispatcher.handled, self._dispatcher.emitted
+        return self._lanes.handled, self._lanes.emitted
 
     def _withdraw(self) -> int:
         self._gate.refuse_handlers("withdraw", "withdraw when the handler has returned")
-        withdrawn = self._dispatcher.withdraw()
+        withdrawn = self._lanes.recorded.dispatcher.withdraw()
         self._intake.published -= withdrawn
         return withdrawn
 
@@ -352,7 +417,7 @@ class EventBus:
         self._gate.refuse_handlers("the end of the run", "end it when the handler has returned")
         dropped = self._reset()
         self.clock = self._live_clock
-        self._dispatcher.end_run(self.clock)
+        self._lanes.end_run(self.clock)
         if self._gate.run is not None:
             self._gate.run.left()
         self._last_run, self._published_by_then = self._gate.run, self._intake.published
@@ -361,7 +426,7 @@ class EventBus:
         return dropped
 
     def _reset(self) -> int:
-        dropped = self._dispatcher.reset()
+        dropped = self._lanes.reset()
         self._dropped += dropped
         self._progress.notify()
         return dropped
@@ -391,14 +456,14 @@ class EventBus:
             duplicate=stage.order.duplicate_rows,
             set_aside=stage.set_aside_rows,
             published=self._intake.published,
-            handled=self._dispatcher.handled,
-            waiting=self._dispatcher.waiting,
+            handled=self._lanes.handled,
+            waiting=self._lanes.waiting,
             dropped=self._dropped,
-            emitted=self._dispatcher.emitted,
-            emissions_refused=self._dispatcher.emissions.refused,
+            emitted=self._lanes.emitted,
+            emissions_refused=sum(lane.dispatcher.emissions.refused for lane in self._lanes),
             failures=self.failures.count,
             waits=self._publisher.waits,
-            capacity=sum(queue.capacity for queue in self._backlog.queues.values()),
+            capacity=sum(self._capacity.values()),
             subscriptions=len(self._subscriptions),
             run=self._gate.run.name if self._gate.run is not None else "",
         )
@@ -410,3 +475,14 @@ class EventBus:
 
     def _repr_html_(self) -> str:
         return html_of_bus(repr(self), self.subscriptions, self.failures)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait for their ends, however often that is cancelled itself."""
+    for task in tasks:
+        task.cancel()
+    while any(not task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            continue

@@ -106,8 +106,9 @@ class Dispatcher:
                 break
         if self._chunk is not None:
             self._chunk.count_calls()
-        pending = bool(self._current is not None or self.emissions.waiting or self._due)
-        return Work(self.handled - handled, self.emitted - emitted, self.idle, self.suspended is not None, pending)
+        return Work(
+            self.handled - handled, self.emitted - emitted, self.idle, self.suspended is not None, self.is_begun
+        )  # fmt: skip
 
     @property
     def suspended(self) -> Suspended | None:
@@ -142,7 +143,7 @@ class Dispatcher:
     @property
     def is_begun(self) -> bool:
         """Whether something was begun that has to end before the next chunk."""
-        return bool(self._current or self._chunk or self._due or self.emissions.waiting)
+        return bool(self._current or self._due or self.emissions.waiting)
 
     def preempt(self) -> None:
         """Have ``work`` come back soon, within 32 calls: a more urgent lane has something to do."""
@@ -219,7 +220,7 @@ class Dispatcher:
         routed: dict[EventType, list[Subscription]] = {}
         for subscription in self._subscriptions:
             for event_type in subscription.types:
-                if subscription.mode == "batch":
+                if subscription.batched:
                     batched[event_type].append(subscription)
                 else:
                     routed.setdefault(event_type, []).append(subscription)

@@ -8,14 +8,15 @@ from hftlab.errors import BusBusy, BusClosed
 
 
 class Gate:
-    """What decides, as plain facts. ``working``: handlers are being called; ``settling``: one that waits is awaited;
+    """What decides, as plain facts. ``working``: handlers are being called; ``settling``: those whose async handler is
+    awaited;
     ``pumps``: how many tasks empty the queues by themselves."""
 
     def __init__(self, coroutines: Coroutines) -> None:
         self.closed = False
         self.run: Run | None = None
         self.working = False
-        self.settling = False
+        self.settling: set[object] = set()
         self.pumps = 0
         self._coroutines = coroutines
 

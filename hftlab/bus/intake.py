@@ -1,22 +1,21 @@
-"""What comes in: rows and events brought into the bus's own terms (ids, stamps), into order, and into its queues."""
+"""What comes in: rows and events brought into the bus's own terms (ids, stamps), into order, and into their lanes."""
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
-from hftlab.bus.backlog import Backlog
+from hftlab.bus.admission import Admission, LaneIds
+from hftlab.bus.flowing import Overflow
 from hftlab.bus.kernels import inspect_rows
+from hftlab.bus.lanes import Lanes
 from hftlab.clock import Clock
 from hftlab.errors import ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.packing import pack_event
-from hftlab.events.records import DTYPES, Flags, Rows, split_event_id
+from hftlab.events.records import DTYPES, EventType, Flags, Priority, Rows, split_event_id
 from hftlab.events.rowbytes import copy_rows
 from hftlab.events.tables import UNKNOWN_SOURCE, SourceTable, SymbolTable
 from hftlab.events.types import Event
-from hftlab.sequence import Gap
 from hftlab.sequence.gaps import gap_of, window_full
 from hftlab.sequence.stage import Ordered, OrderStage
 
@@ -25,36 +24,74 @@ PIECE_ROWS = 4_096
 
 
 class Intake:
-    """Pushes into the backlog and counts what was ``published``. ``clock`` stamps what brings no times.
+    """Takes rows in and counts what was ``published``. ``clock`` stamps what brings no times.
 
-    What is published goes through ``stage`` by the clock's time, whatever the rows say; what a run offers does not.
-    Rows that the stage lets go later than they came, and that find no room then, are left over: they go first.
+    What is published goes through ``stage`` by the clock's time, whatever the rows say, and then into the lanes that
+    ``admission`` keeps; what a run offers goes into the recorded lane as it is.
     """
 
     def __init__(
-        self, backlog: Backlog, symbols: SymbolTable, sources: SourceTable, clock: Clock, stage: OrderStage
+        self,
+        lanes: Lanes,
+        admission: Admission,
+        symbols: SymbolTable,
+        sources: SourceTable,
+        clock: Clock,
+        stage: OrderStage,
     ) -> None:
         self.published = 0
         self._stage = stage
-        self._left: deque[EventBatch | Gap] = deque()
         self._clock = clock
-        self._backlog, self._symbols, self._sources = backlog, symbols, sources
+        self._lanes, self._admission = lanes, admission
+        self._symbols, self._sources = symbols, sources
 
-    def push_event(self, event: Event) -> bool:
-        """Queue one event, stamped where it has no times; False without room. About 3 µs.
-
-        Raises ValidationError for what is not an event.
-        """
+    def level_of(self, event: Event) -> Priority:
+        """The lane that an event goes to. Raises ValidationError for what is not an event."""
         if not isinstance(event, Event):
             raise ValidationError(
                 f"publish takes a MarketDataEvent, OrderEvent, FillEvent or SignalEvent (publish_batch takes an "
                 f"EventBatch); got {event!r:.100}"
             )
+        return self._lanes.priorities.lane_of_event(
+            event, self._symbols, self._sources, now_ns=self._clock.now_ns()
+        )  # fmt: skip
+
+    def level_of_first(self, batch: EventBatch) -> Priority:
+        """The lane that a batch's first row goes to, for whoever has to wait in line."""
+        if not len(batch):
+            return Priority.NORMAL
+        first = batch[:1].using(self._symbols, self._sources)
+        levels = self._lanes.priorities.lanes(first.records, self._symbols)
+        return levels if isinstance(levels, Priority) else Priority(int(levels[0]))
+
+    def raises(self, event_type: EventType, level: Priority) -> bool:
+        """Whether an event that finds no room is its publisher's error."""
+        return self._admission.overflow_of(level, event_type) is Overflow.RAISE
+
+    @property
+    def free(self) -> int:
+        """How many rows ``push`` could take, at most."""
+        return self._admission.free
+
+    def push_event(self, event: Event, level: Priority | None = None) -> bool:
+        """Queue one event, stamped where it has no times; False without room. About 4 µs.
+
+        ``level``: its lane, where that is known. Raises ValidationError for what is not an event.
+        """
+        if level is None:
+            level = self.level_of(event)
         number = split_event_id(event.event_id)[0] if event.event_id and not event.flags & Flags.EMITTED else 0
-        if event.sequence >= 0 or number or event.cause or event.source.venue != UNKNOWN_SOURCE.venue or self._left:
+        if event.sequence >= 0 or number or event.cause or event.source.venue != UNKNOWN_SOURCE.venue:
             return self._push_numbered(event, number)
-        if not self._backlog.push_event(event, self._clock.now_ns(), number, self._symbols, self._sources):
+        now_ns = self._clock.now_ns()
+        self._admission.now_ns = now_ns
+        lane = self._lanes[level]
+        if not self._admission.is_plain(lane, event.event_type):
+            return self._push_numbered(event, number)
+        lane.backlog.now_ns = now_ns
+        if not lane.backlog.push_event(event, now_ns, number, self._symbols, self._sources):
             return False
+        self._lanes.preempt_for(lane)
         self.published += 1
         return True
 
@@ -88,54 +125,59 @@ class Intake:
     def push(self, batch: EventBatch) -> int:
         """Take as many of a batch's first rows as have room, through the stage; returns how many. About 20 ns a row.
 
-        Raises WindowFull where a strict source waits for numbers before a row; its ``taken`` were taken.
+        Raises WindowFull where a strict source waits for numbers before a row; its ``taken`` were taken. What gives way
+        to rows that find no room counts as taken.
         """
         now_ns = self._clock.now_ns()
+        admission = self._admission
+        admission.now_ns = now_ns
+        admission.flush()
         done = 0
-        while done < len(batch) and self._flush():
+        while done < len(batch):
             piece = batch if len(batch) <= PIECE_ROWS and not done else batch[done : done + PIECE_ROWS]
             if piece.symbols is not self._symbols or piece.sources is not self._sources:
                 piece = piece.using(self._symbols, self._sources)
-            room = self._backlog.room_for(piece.records)
+            levels: LaneIds = self._lanes.priorities.lanes(piece.records, self._symbols)
+            room = admission.room_for(piece.records, levels)
             if not room:
                 break
             if room < len(piece):
                 piece = piece[:room]
+                levels = levels if isinstance(levels, Priority) else levels[:room]
             ordered = self._stage.process(piece, now_ns=now_ns)
             self.published += ordered.taken
             done += ordered.taken
             if ordered.batch is piece and not len(ordered.notices):
-                self._queue(piece)  # there is room: nothing was added
+                admission.queue(piece, levels)
                 continue
-            self._leave(ordered)
+            self._release(ordered)
             if ordered.taken < len(piece):
-                self._flush()
                 source = piece.sources[int(piece.records["source"][ordered.taken])]
                 raise window_full(self._stage.gaps, self._stage.ordering, source, done)
-        self._flush()
         return done
 
     def tick(self) -> None:
-        """Let time pass for the stage, and queue what it lets go; cheap when nothing is due."""
-        if self._flush() and self.is_due():
-            self._leave(self._stage.advance(self._clock.now_ns()))
-            self._flush()
+        """Let time pass for the stage and the flow control, and queue what the stage lets go."""
+        self._admission.now_ns = now_ns = self._clock.now_ns()
+        if self._admission.left_rows:
+            self._admission.flush()
+        self._lanes.control.look(now_ns, self._admission)
+        due_ns = self._stage.due_ns
+        if self._stage.wants_work or (due_ns is not None and due_ns <= now_ns):
+            self._release(self._stage.advance(now_ns))
 
     def finish(self) -> None:
         """What is missing is lost; what it held back is queued."""
-        self._leave(self._stage.finish())
-        self._flush()
+        self._release(self._stage.finish())
 
     def give_up(self) -> int:
         """End the stage for good; returns how many rows it held, or let go without room: nobody will handle them."""
-        self._leave(self._stage.finish())
-        count = self.left_over
-        self._left.clear()
-        return count
+        held = len(self._stage.finish().batch)
+        return held + self._admission.clear()
 
     def is_due(self) -> bool:
-        """Whether ``tick`` would do something now."""
-        if self._left:
+        """Whether ``tick`` would let something go now."""
+        if self._admission.left_rows:
             return True
         due_ns = self._stage.due_ns
         return self._stage.wants_work or (due_ns is not None and due_ns <= self._clock.now_ns())
@@ -148,46 +190,35 @@ class Intake:
     @property
     def left_over(self) -> int:
         """Rows that the stage let go and that found no room yet."""
-        return sum(len(left) for left in self._left if isinstance(left, EventBatch))
+        return self._admission.left_rows
 
-    def _leave(self, ordered: Ordered) -> None:
+    def _release(self, ordered: Ordered) -> None:
+        """Queue what the stage let go. Its notices go where the rows around them go."""
+        batch = ordered.batch
+        levels = self._lanes.priorities.lanes(batch.records, self._symbols) if len(batch) else Priority.NORMAL
         begin = 0
         for notice in ordered.notices:
             position, *gap = notice.tolist()
             if position > begin:
-                self._left.append(ordered.batch[begin:position])
+                self._admission.queue(batch[begin:position])
                 begin = position
-            self._left.append(gap_of(gap, self._sources))
-        if begin < len(ordered.batch):
-            self._left.append(ordered.batch[begin:] if begin else ordered.batch)
-
-    def _flush(self) -> bool:
-        """Queue what is left over; False where it does not all have room."""
-        while self._left:
-            first = self._left.popleft()
-            if isinstance(first, Gap):
-                self._backlog.tell(first)
-                continue
-            taken = self._queue(first)
-            if taken < len(first):
-                self._left.appendleft(first[taken:])
-                return False
-        return True
-
-    def _queue(self, batch: EventBatch) -> int:
-        records = batch.records if batch.records.flags.c_contiguous else copy_rows(batch.records)
-        return self._backlog.push(records, batch.session_number)
+            level = levels if isinstance(levels, Priority) else Priority(int(levels[max(begin - 1, 0)]))
+            self._admission.tell(level, gap_of(gap, self._sources))
+        if begin < len(batch):
+            self._admission.queue(batch[begin:] if begin else batch)
 
     def push_ordered(self, batch: EventBatch) -> int:
-        """Queue as many of a batch's first rows as have room; returns how many. About 10 ns a row.
+        """Queue as many of a batch's first rows as have room in the recorded lane; returns how many. About 10 ns a row.
 
         The rows are in order, and were checked: by ``checked``, or when they were decoded.
         """
         done = 0
+        backlog = self._lanes.recorded.backlog
         while done < len(batch):
             piece = batch if len(batch) <= PIECE_ROWS and not done else batch[done : done + PIECE_ROWS]
             piece = piece.using(self._symbols, self._sources)
-            taken = self._queue(piece)
+            records = piece.records if piece.records.flags.c_contiguous else copy_rows(piece.records)
+            taken = backlog.push(records, piece.session_number)
             self.published += taken
             done += taken
             if taken < len(piece):

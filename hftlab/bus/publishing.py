@@ -5,53 +5,78 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from hftlab.bus.backlog import Backlog
 from hftlab.bus.gate import Gate
 from hftlab.bus.intake import PIECE_ROWS, Intake
+from hftlab.bus.lanes import Lanes
 from hftlab.bus.waiting import Signal, Turnstile
 from hftlab.errors import BusFull
 from hftlab.events.batch import EventBatch
+from hftlab.events.records import EventType, Priority
 from hftlab.events.types import Event
 
 
 class Publisher:
     """The ways in of a live bus; ``EventBus`` documents them. ``wake`` is for pumps, ``progress`` for who waits."""
 
-    def __init__(self, backlog: Backlog, intake: Intake, gate: Gate, wake: Signal, progress: Signal) -> None:
+    def __init__(self, lanes: Lanes, intake: Intake, gate: Gate, wake: Signal, progress: Signal) -> None:
         self.waits = 0
-        self.line = Turnstile(progress)
-        self._backlog, self._intake, self._gate, self._wake = backlog, intake, gate, wake
+        # Called when a critical event was queued.
+        self.work_now: Callable[[], None] = lambda: None
+        # A line for each lane, so that an order never waits for room among quotes.
+        self._lines = {level: Turnstile(progress) for level in lanes.by_level}
+        self._lanes, self._intake, self._gate, self._wake = lanes, intake, gate, wake
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for room."""
+        return any(self._lines.values())
 
     async def publish(self, event: Event) -> None:
         """Queue one event; waits in line while there is no room."""
-        if self.line or not self._push_event(event):
-            await self._wait_for_room(lambda: self._push_event(event), "the queue of its type is full")
+        self._gate.check_open()
+        level = self._intake.level_of(event)
+        if self._lines[level] or not self._push_event(event, level):
+            self._refuse_if_told(event.event_type, level)
+            await self._wait_for_room(level, lambda: self._push_event(event), "the queue of its type is full")
 
     def publish_nowait(self, event: Event) -> None:
         """Queue one event, or raise BusFull."""
-        if not self._push_event(event):
-            queue = self._backlog.queues[event.event_type]
+        self._gate.check_open()
+        level = self._intake.level_of(event)
+        if not self._push_event(event, level):
+            capacity = self._lanes[level].backlog.queues[event.event_type].capacity
             raise BusFull(
-                f"the {event.event_type.topic} queue has no room for one more row ({queue.capacity:,}); await "
+                f"the {event.event_type.topic} queue has no room for one more row ({capacity:,}); await "
                 "bus.publish(event) waits for it"
+            )
+
+    def _refuse_if_told(self, event_type: EventType, level: Priority) -> None:
+        if self._intake.raises(event_type, level):
+            raise BusFull(
+                f"the {event_type.topic} queue of {level.name} has no room, and bus.flow says overflow='raise': "
+                "publish less, or have it wait (overflow='wait')"
             )
 
     async def publish_batch(self, batch: EventBatch) -> int:
         """Queue all rows in order; waits in line while there is no room."""
         self._gate.check_open()
         left = self._intake.checked(batch)
-        waiting = self._backlog.waiting
-        if not self.line:
+        waiting = self._lanes.waiting
+        level = self._intake.level_of_first(left)
+        if not self._lines[level]:
             left = left[self._push(left) :]
+            if level is Priority.CRITICAL:
+                self.work_now()
         if len(left):
+            self._refuse_if_told(EventType(int(left.records["type"][0])), level)
 
             def push_more() -> bool:
                 nonlocal left
                 left = left[self._push(left) :]
                 return not len(left)
 
-            await self._wait_for_room(push_more, f"{len(left):,} of {len(batch):,} rows have no room")
-        elif len(batch) and self._backlog.waiting == waiting:
+            await self._wait_for_room(level, push_more, f"{len(left):,} of {len(batch):,} rows have no room")
+        elif len(batch) and self._lanes.waiting == waiting:
             # Nothing of it is new, so no queue will ever fill and make its publisher wait: let the loop have its turn.
             await asyncio.sleep(0)
         return len(batch)
@@ -60,13 +85,15 @@ class Publisher:
         """Queue as many of the first rows as have room; returns how many."""
         self._gate.check_open()
         if isinstance(batch, EventBatch) and len(batch) > PIECE_ROWS:
-            batch = batch[: self._backlog.free]  # no more than that has room: nothing else needs to be looked at
+            batch = batch[: self._intake.free]  # no more than that has room: nothing else needs to be looked at
         return self._push(self._intake.checked(batch))
 
-    def _push_event(self, event: Event) -> bool:
+    def _push_event(self, event: Event, level: Priority | None = None) -> bool:
         self._gate.check_open()
-        pushed = self._intake.push_event(event)
+        pushed = self._intake.push_event(event, level)
         self._wake.notify()
+        if level is Priority.CRITICAL:
+            self.work_now()
         return pushed
 
     def _push(self, batch: EventBatch) -> int:
@@ -74,7 +101,7 @@ class Publisher:
         self._wake.notify()
         return taken
 
-    async def _wait_for_room(self, push: Callable[[], bool], what: str) -> None:
+    async def _wait_for_room(self, level: Priority, push: Callable[[], bool], what: str) -> None:
         """Wait in line until ``push`` has pushed everything."""
         if self._gate.is_handler():
             # Whoever stands in line waits for the bus, which waits for this handler: it goes first, or not at all.
@@ -94,4 +121,4 @@ class Publisher:
             return False
 
         self.waits += 1
-        await self.line.wait_until(push_in_turn)
+        await self._lines[level].wait_until(push_in_turn)

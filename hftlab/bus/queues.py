@@ -107,7 +107,7 @@ class TypeQueue:
         self.windows: list[Window] = []
         self._ring: Ring | None = None
         self._rows = np.empty(0, DTYPES[event_type])
-        self._pushed = self._dispatched = self._shown = self._released = 0
+        self._pushed = self._dispatched = self._shown = self._released = self._removed = 0
         self._due: list[Due] = []
         # Spans of rows that were taken back, passed over when their turn comes. In order, and never side by side.
         self._withdrawn: deque[tuple[int, int]] = deque()
@@ -134,6 +134,11 @@ class TypeQueue:
     def waiting(self) -> int:
         """How many rows are undispatched."""
         return self._pushed - self._dispatched - sum(end - begin for begin, end in self._withdrawn)
+
+    @property
+    def drained(self) -> int:
+        """How many rows ever left through the handlers."""
+        return self._pushed - self._removed - self.waiting
 
     def push(self, rows: Rows) -> int:
         """Copy in as many rows as have room; returns how many."""
@@ -202,6 +207,7 @@ class TypeQueue:
         What stands before the last of them moves up, so that one span is left to pass over: removing the first rows
         moves nothing.
         """
+        self._removed += len(places)
         live = self._live(taken)[: places[-1] + 1]
         end = int(live[-1]) + 1
         kept = np.delete(live, places)

@@ -89,6 +89,18 @@ class Work(NamedTuple):
     pending: bool = False
 
 
+class PausableSource(Protocol):
+    """Whatever sends events to a bus and can be told to wait. Called on the bus's thread; returns at once."""
+
+    def pause(self) -> None:
+        """Send nothing from now on: the queues are near full."""
+        ...
+
+    def resume(self) -> None:
+        """Go on: the queues are drained."""
+        ...
+
+
 class DrivenClock(Protocol):
     """A clock that a run moves on. ``clock.VirtualClock`` is one."""
 

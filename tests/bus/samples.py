@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from hftlab.bus import EventBus
+from hftlab.bus.priorities import Priorities
 from hftlab.events import EventBatch, EventType, Kind, SymbolTable
 from hftlab.events.records import blank
 
@@ -49,3 +50,10 @@ async def pumped(bus: EventBus) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def one_lane() -> Priorities:
+    """Everything NORMAL: what is published is handled in the order of its publication, whatever its type."""
+    priorities = Priorities()
+    priorities.map(lane="NORMAL")
+    return priorities

@@ -168,7 +168,7 @@ async def test_a_full_batch_is_a_read_only_view_of_the_ring(bus: EventBus) -> No
         run.offer(trades(64, first=first))
         while not run.work(37, 0).idle:
             pass
-    ring = bus._backlog.queues[EventType.MARKET_DATA]._rows
+    ring = bus._lanes.recorded.backlog.queues[EventType.MARKET_DATA]._rows
     assert [len(records) for records in bases] == [256] * 16
     assert all(np.shares_memory(records, ring) for records in bases)
     bus.raise_failures()

@@ -12,7 +12,7 @@ from hftlab.clock import VirtualClock
 from hftlab.errors import HandlerFailed
 from hftlab.events import Event, EventBatch, EventType, MarketDataEvent, SignalEvent, Source
 from hftlab.events.records import RUN_BIT, Flags, Priority
-from tests.bus.samples import START_NS, trades, work_off
+from tests.bus.samples import START_NS, one_lane, trades, work_off
 
 
 @pytest.fixture
@@ -280,9 +280,10 @@ def test_an_event_made_without_checks_fails_its_handler_and_nothing_else(bus: Ev
         bus.raise_failures()
 
 
-def test_emissions_of_every_type_are_found_by_their_subscribers(bus: EventBus) -> None:
+def test_emissions_of_every_type_are_found_by_their_subscribers() -> None:
     from tests.bus.handlers import make_event
 
+    bus = EventBus(capacity=1_024, priorities=one_lane())
     seen = collect(bus)
     bus.subscribe(lambda event: [make_event(event_type, "X") for event_type in EventType], "market.BTC", name="emits")
     bus.offer(trades(1))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hftlab.bus.backlog import Backlog
+from hftlab.bus.admission import Admission
+from hftlab.bus.failures import FailureLog
+from hftlab.bus.flowing import Flow
 from hftlab.bus.intake import PIECE_ROWS, Intake
+from hftlab.bus.lanes import Lanes
+from hftlab.bus.priorities import Priorities
 from hftlab.clock import VirtualClock
 from hftlab.errors import ValidationError
 from hftlab.events import EventBatch, EventType, SourceTable, SymbolTable
@@ -19,8 +23,10 @@ from tests.bus.samples import START_NS, trades
 @pytest.fixture
 def intake() -> Intake:
     symbols, sources = SymbolTable(["ETH"]), SourceTable()
-    backlog = Backlog(dict.fromkeys(EventType, 1 << 14))
-    return Intake(backlog, symbols, sources, VirtualClock(START_NS), OrderStage(Ordering(), symbols, sources))
+    clock = VirtualClock(START_NS)
+    lanes = Lanes(dict.fromkeys(EventType, 1 << 14), FailureLog(), symbols, sources, clock, Priorities())
+    stage = OrderStage(Ordering(), symbols, sources)
+    return Intake(lanes, Admission(lanes, symbols, Flow()), symbols, sources, clock, stage)
 
 
 def test_a_sound_batch_is_not_copied(intake: Intake) -> None:
@@ -47,7 +53,7 @@ def test_ids_are_translated_piece_by_piece(intake: Intake) -> None:
 
 
 def _taken(intake: Intake) -> list[list[str]]:
-    backlog = intake._backlog
+    backlog = intake._lanes.recorded.backlog
     names = []
     while backlog.waiting:
         parts, total = backlog.next_parts(1_024)

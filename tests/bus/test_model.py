@@ -218,7 +218,7 @@ def test_a_live_bus_makes_the_same_calls_for_events_and_fields(
     async def live() -> Played:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dispatch, "CHUNK_ROWS", how.chunk_rows)
-            bus = EventBus(capacity=1_024, clock=VirtualClock(START_NS))
+            bus = EventBus(capacity=1_024, clock=VirtualClock(START_NS), priorities=one_lane())
             handlers = Handlers(bus)
             for spec in registered:
                 handlers.subscribe(spec)

@@ -22,6 +22,7 @@ from hftlab.events import (
 )
 
 SIZES = (1, 3, 1_000)
+from tests.bus.samples import one_lane
 
 
 def tick(price: float, symbol: str = "BTCUSDT") -> MarketDataEvent:
@@ -43,7 +44,7 @@ def work(bus: EventBus, slices: int = 1 << 62) -> None:
 
 @pytest.mark.parametrize("slices", SIZES)
 def test_events_of_all_types_are_handled_in_the_order_of_their_publication(slices: int) -> None:
-    bus, seen = EventBus(), list[str]()
+    bus, seen = EventBus(priorities=one_lane()), list[str]()
     bus.subscribe(lambda event: seen.append(f"{event.topic}"), name="all")
     events: list[Event] = []
     for index in range(60):
@@ -83,7 +84,7 @@ def test_handlers_are_routed_by_type_symbol_topic_and_condition() -> None:
 
 @pytest.mark.parametrize("slices", SIZES)
 def test_what_a_handler_emits_goes_before_the_next_published_event(slices: int) -> None:
-    bus, seen = EventBus(), list[str]()
+    bus, seen = EventBus(priorities=one_lane()), list[str]()
 
     @bus.on(MarketDataEvent)
     def quote(event: MarketDataEvent) -> list[Event]:

@@ -1,0 +1,271 @@
+"""Admission: rows into their lanes' queues, and what gives way where there is no room."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from hftlab.bus.flowing import Flow, Overflow, by_type
+from hftlab.bus.kernels.conflation import superseded_rows
+from hftlab.events.batch import EventBatch
+from hftlab.events.records import RECORD, ROW_BYTES, EventType, Priority, Rows, of_type
+from hftlab.events.rowbytes import concat_rows, copy_rows, take_rows
+from hftlab.events.tables import SymbolTable
+
+if TYPE_CHECKING:
+    from hftlab.bus.lanes import Lane, Lanes
+
+LaneIds = Priority | npt.NDArray[np.uint8]
+
+
+class GivenWay:
+    """Rows that were published and gave way, by type and reason."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[Priority, EventType, str], int] = {}
+
+    def add(self, lane: Priority, event_type: EventType, reason: str, rows: int) -> None:
+        """Count rows; 0 is none."""
+        if rows:
+            key = (lane, event_type, reason)
+            self.counts[key] = self.counts.get(key, 0) + rows
+
+    def total(self, *reasons: str, lane: Priority | None = None) -> int:
+        """How many rows gave way for any of these reasons (none named: any)."""
+        return sum(
+            rows
+            for (level, _, reason), rows in self.counts.items()
+            if (not reasons or reason in reasons) and lane in (None, level)
+        )
+
+
+class Admission:
+    """Lets rows into the lanes by ``flow``. ``given_way`` counts those that were not, or no longer, queued.
+
+    Where a lossless type has no room, rows wait ``left`` over, in order, until ``flush`` finds some; the lane takes
+    nothing else meanwhile.
+    """
+
+    def __init__(self, lanes: Lanes, symbols: SymbolTable, flow: Flow) -> None:
+        self._lanes, self._symbols = lanes, symbols
+        self.given_way = GivenWay()
+        self.now_ns = 0  # when what is queued now came
+        self.left: dict[Priority, deque[EventBatch | object]] = {level: deque() for level in lanes.by_level}
+        self._left_rows = dict.fromkeys(EventType, 0)
+        self.change(flow)
+
+    def change(self, flow: Flow) -> None:
+        """Go by other settings from now on."""
+        self.flow = flow
+        self._overflow = {event_type: flow.overflow_of(event_type) for event_type in EventType}
+        self.limits = {event_type: queue.capacity for event_type, queue in self._lanes.recorded.backlog.queues.items()}
+        limits: dict[EventType, int] = by_type(flow.limit_bytes, "limit_bytes")
+        self._most = {event_type: limit // ROW_BYTES for event_type, limit in limits.items()}
+
+    # -- room -----------------------------------------------------------------------------------------------------
+
+    def overflow_of(self, level: Priority, event_type: EventType) -> Overflow:
+        """What happens in a lane: CRITICAL loses nothing."""
+        overflow = self._overflow[event_type]
+        lossless = overflow is Overflow.WAIT or overflow is Overflow.RAISE
+        return Overflow.WAIT if level is Priority.CRITICAL and not lossless else overflow
+
+    def queued(self, event_type: EventType) -> int:
+        """Rows of a type that wait, in all lanes."""
+        return self._left_rows[event_type] + sum(lane.backlog.queues[event_type].waiting for lane in self._lanes)
+
+    def depth(self, lane: Lane) -> tuple[int, int]:
+        """The rows of its fullest type that wait in a lane, and that type's limit there."""
+        rows, limit = 0, 1
+        for event_type, queue in lane.backlog.queues.items():
+            waiting = queue.waiting
+            if waiting * limit > rows * self.limits[event_type]:
+                rows, limit = waiting, self.limits[event_type]
+        return rows, limit
+
+    def _room(self, lane: Lane, event_type: EventType) -> int:
+        """Rows of a type that a lane may take now, by the limits."""
+        queue = lane.backlog.queues[event_type]
+        room = self.limits[event_type] - queue.waiting
+        if event_type in self._most:
+            room = min(room, self._most[event_type] - self.queued(event_type))
+        return max(0, room)
+
+    def _fits(self, lane: Lane, event_type: EventType, rows: Rows) -> int:
+        """How many of these rows of one type, from the first on, a lane takes one way or the other."""
+        overflow = self.overflow_of(lane.level, event_type)
+        if overflow is Overflow.DROP_NEWEST or overflow is Overflow.DROP_OLDEST:
+            return len(rows)
+        if self.left[lane.level]:
+            return 0
+        room = self._room(lane, event_type)
+        if overflow is not Overflow.CONFLATE:
+            return min(len(rows), lane.backlog.queues[event_type].free, room)
+        if len(rows) <= room:
+            return len(rows)
+        queued, _ = lane.backlog.removable(event_type)
+        both = concat_rows([queued, rows], rows.dtype)
+        # What stays queued grows with each row that is the first of its kind.
+        stay = np.cumsum(~superseded_rows(both, first=True))[len(queued) :]
+        return int(np.searchsorted(stay, room + len(queued), side="right"))
+
+    def room_for(self, records: Rows, levels: LaneIds) -> int:
+        """How many of these rows, from the first on, can be taken without waiting; what must give way for that does."""
+        if isinstance(levels, Priority) and records.dtype != RECORD:
+            if not len(records):
+                return 0
+            return self._fits(self._lanes[levels], EventType(int(records["type"][0])), records)
+        fits = len(records)
+        for level, event_type, places in self._groups(records, levels):
+            room = self._fits(self._lanes[level], event_type, _rows_at(records, places, event_type))
+            if room < len(places):
+                fits = min(fits, int(places[room]))
+        return fits
+
+    @property
+    def free(self) -> int:
+        """How many rows could be taken, at most: without bound where some type gives way."""
+        lossless = (Overflow.WAIT, Overflow.RAISE)
+        if any(overflow not in lossless for overflow in self._overflow.values()):
+            return 1 << 62
+        return sum(lane.backlog.free for lane in self._lanes)
+
+    def is_plain(self, lane: Lane, event_type: EventType) -> bool:
+        """Whether one more row of a type just has room: nothing gives way, nothing waits before it."""
+        control = self._lanes.control
+        if self.left[lane.level] or (control.sheds and lane.level is not Priority.CRITICAL):
+            return False
+        return event_type not in self._most and lane.backlog.queues[event_type].waiting < self.limits[event_type]
+
+    def _groups(self, records: Rows, levels: LaneIds) -> Iterator[tuple[Priority, EventType, npt.NDArray[np.intp]]]:
+        """The places of the rows of each lane and type."""
+        keys = records["type"].astype(np.uint16)
+        keys += np.uint16(int(levels) << 8) if isinstance(levels, Priority) else levels.astype(np.uint16) << 8
+        for key in np.unique(keys).tolist():
+            yield Priority(key >> 8), EventType(key & 0xFF), np.flatnonzero(keys == key)
+
+    # -- in -------------------------------------------------------------------------------------------------------
+
+    def queue(self, batch: EventBatch, levels: LaneIds | None = None) -> None:
+        """Queue rows, in order within each lane; what finds no room gives way, or is left over."""
+        records = batch.records
+        if not len(records):
+            return
+        if levels is None:
+            levels = self._lanes.priorities.lanes(records, self._symbols)
+        if isinstance(levels, Priority):
+            self._queue_in(self._lanes[levels], batch)
+            return
+        for level in np.unique(levels).tolist():
+            self._queue_in(self._lanes[Priority(level)], batch.where(np.flatnonzero(levels == level)))
+
+    def _queue_in(self, lane: Lane, batch: EventBatch) -> None:
+        control = self._lanes.control
+        if control.sheds and lane.level is not Priority.CRITICAL:
+            batch = control.admitted(lane, batch, self.now_ns, self.given_way)
+        if lane.backlog.waiting or self.left[lane.level]:
+            batch = self._make_room(lane, batch)
+        self._push(lane, batch)
+        self._lanes.preempt_for(lane)
+
+    def _make_room(self, lane: Lane, batch: EventBatch) -> EventBatch:
+        """The batch without what gives way in it, when what is queued has given way to it."""
+        records = batch.records
+        for level, event_type, places in self._groups(records, lane.level):
+            overflow = self.overflow_of(level, event_type)
+            short = len(places) - self._room(lane, event_type)
+            if short <= 0 or overflow is Overflow.WAIT or overflow is Overflow.RAISE:
+                continue
+            gone = self._give_way(lane, event_type, _rows_at(records, places, event_type), short, overflow)
+            if len(gone):
+                kept = np.ones(len(records), bool)
+                kept[places[gone]] = False
+                # The places of the other types shift: look again.
+                return self._make_room(lane, batch.where(np.flatnonzero(kept)))
+        return batch
+
+    def _give_way(
+        self, lane: Lane, event_type: EventType, rows: Rows, short: int, overflow: Overflow
+    ) -> npt.NDArray[np.intp]:
+        """Make room in a lane for rows of one type; returns the places of those of them that are not to be queued."""
+        gone = np.zeros(0, np.intp)
+        removed = 0
+        if overflow is Overflow.DROP_NEWEST:
+            gone = np.arange(len(rows) - min(short, len(rows)), len(rows))
+        elif overflow is Overflow.DROP_OLDEST:
+            removed = lane.backlog.remove_first(event_type, short)
+            gone = np.arange(min(short - removed, len(rows)))
+        else:
+            queued, places = lane.backlog.removable(event_type)
+            superseded = superseded_rows(concat_rows([queued, rows], rows.dtype), first=False)
+            old = places[superseded[: len(queued)]]
+            if len(old):
+                lane.backlog.remove(event_type, old)
+            removed, gone = len(old), np.flatnonzero(superseded[len(queued) :])
+        self.given_way.add(lane.level, event_type, overflow.value, removed + len(gone))
+        return gone
+
+    def _push(self, lane: Lane, batch: EventBatch) -> None:
+        left = self.left[lane.level]
+        lane.backlog.now_ns = self.now_ns
+        taken = 0
+        if not left:
+            taken = lane.backlog.push(_contiguous(batch.records), batch.session_number) if len(batch) else 0
+        if taken < len(batch):
+            left.append(batch[taken:])
+            self._count_left(batch[taken:], 1)
+
+    def _count_left(self, batch: EventBatch, sign: int) -> None:
+        for event_type, count in enumerate(np.bincount(batch.records["type"], minlength=len(EventType) + 1).tolist()):
+            if count:
+                self._left_rows[EventType(event_type)] += sign * count
+
+    def tell(self, level: Priority, notice: object) -> None:
+        """Queue a notice behind what waits in a lane."""
+        if self.left[level]:
+            self.left[level].append(notice)
+        else:
+            self._lanes[level].backlog.tell(notice)
+        self._lanes.preempt_for(self._lanes[level])
+
+    def flush(self) -> None:
+        """Queue what is left over, as far as there is room now."""
+        for level, left in self.left.items():
+            backlog = self._lanes[level].backlog
+            backlog.now_ns = self.now_ns
+            while left:
+                first = left.popleft()
+                if not isinstance(first, EventBatch):
+                    backlog.tell(first)
+                    continue
+                taken = backlog.push(_contiguous(first.records), first.session_number)
+                self._count_left(first[:taken], -1)
+                if taken < len(first):
+                    left.appendleft(first[taken:])
+                    break
+
+    @property
+    def left_rows(self) -> int:
+        """Rows that are left over."""
+        return sum(self._left_rows.values())
+
+    def clear(self) -> int:
+        """Forget what is left over; returns how many rows."""
+        rows = self.left_rows
+        for left in self.left.values():
+            left.clear()
+        self._left_rows = dict.fromkeys(EventType, 0)
+        return rows
+
+
+def _rows_at(records: Rows, places: npt.NDArray[np.intp], event_type: EventType) -> Rows:
+    rows = records if len(places) == len(records) else take_rows(records, places)
+    return of_type(rows, event_type) if rows.dtype == RECORD else rows
+
+
+def _contiguous(records: Rows) -> Rows:
+    return records if records.flags.c_contiguous else copy_rows(records)

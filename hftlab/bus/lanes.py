@@ -1,0 +1,272 @@
+"""Lanes: CRITICAL, HIGH, NORMAL and LOW, each with queues, a chunk in progress and emissions of its own.
+
+A lane is a whole Dispatcher, so that work of one lane can be left at any row and another lane's taken up. Within a lane
+events keep the order in which they were queued; between lanes ``schedule`` decides, a turn of at most ``TURN_NS`` at a
+time. An event that comes into a more urgent lane than the one at work (from a handler: nobody else runs meanwhile)
+preempts it: that lane stops within 32 calls. So an urgent event waits for at most 32 calls, or the turn, and the
+longest synchronous handler.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from hftlab.bus.backlog import Backlog
+from hftlab.bus.control import Control
+from hftlab.bus.coroutines import Coroutines
+from hftlab.bus.dispatch import Dispatcher
+from hftlab.bus.emission import Emission, Numbers
+from hftlab.bus.failures import FailureLog
+from hftlab.bus.priorities import Priorities
+from hftlab.bus.schedule import Schedule, Standing
+from hftlab.bus.subscriptions import Subscription
+from hftlab.clock import Clock
+from hftlab.events.ports import DrivenClock, Observer, Work
+from hftlab.events.records import EventType, Priority
+from hftlab.events.tables import SourceTable, SymbolTable
+from hftlab.metrics import Histogram
+
+TURN_NS = 100_000
+"""How long a lane works before the others are looked at, where several have something to do."""
+
+LEVELS = (Priority.CRITICAL, Priority.HIGH, Priority.NORMAL, Priority.LOW)
+
+
+class Lane:
+    """One lane. ``waits`` has how long its events were queued, in ns; ``inversion_ns`` for how long it had an event to
+    dispatch while a less urgent lane was at work; ``preempted`` how often it was left for a more urgent one."""
+
+    def __init__(self, level: Priority, backlog: Backlog, dispatcher: Dispatcher, clock: Clock) -> None:
+        self.level = level
+        self.backlog = backlog
+        self.dispatcher = dispatcher
+        self.waits = Histogram(name=level.name)
+        self.preemptions = Histogram(name=f"{level.name} preempting")
+        self.inversion_ns = 0
+        self.preempted = 0
+        self.urgent_since_ns: int | None = None
+        self._clock = clock
+        self.listen()
+
+    def listen(self) -> None:
+        """Be told how long rows were queued."""
+        self.dispatcher.on_dispatched = self._dispatched
+
+    def _dispatched(self, runs: Sequence[tuple[int, int]]) -> None:
+        now_ns = self._clock.now_ns()
+        for rows, queued_ns in runs:
+            self.waits.record(max(now_ns - queued_ns, 0), rows)
+
+    def waited_ns(self, now_ns: int) -> int:
+        """How long the oldest event has waited."""
+        return max(now_ns - self.backlog.waits.first[1], 0) if self.backlog.waits else 0
+
+    def __repr__(self) -> str:
+        return f"Lane({self.level.name}: {self.backlog.waiting:,} waiting)"
+
+
+class Lanes:
+    """The lanes of one bus. A run has ``recorded`` (the NORMAL one) to itself: recorded order rules there."""
+
+    def __init__(
+        self,
+        capacity: Mapping[EventType, int],
+        failures: FailureLog,
+        symbols: SymbolTable,
+        sources: SourceTable,
+        clock: Clock,
+        priorities: Priorities,
+    ) -> None:
+        self.priorities = priorities
+        self.schedule = Schedule(500_000_000)
+        self.coroutines = Coroutines()
+        self._clock, self._symbols = clock, symbols
+        numbers = Numbers()
+        self.by_level: dict[Priority, Lane] = {}
+        for level in LEVELS:
+            backlog = Backlog(capacity)
+            dispatcher = Dispatcher(
+                backlog, failures, symbols, sources, clock, coroutines=self.coroutines, numbers=numbers
+            )
+            self.by_level[level] = Lane(level, backlog, dispatcher, clock)
+            dispatcher.emissions.elsewhere = self._taker(level)
+        self.recorded = self.by_level[Priority.NORMAL]
+        self.in_run = False
+        self._all = tuple(self.by_level.values())
+        self._working: Lane | None = None
+        self.control = Control(self, symbols, self._notify)
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._all)
+
+    def __getitem__(self, level: Priority) -> Lane:
+        return self.by_level[level]
+
+    # -- coming in ------------------------------------------------------------------------------------------------
+
+    def preempt_for(self, lane: Lane) -> None:
+        """Say that a lane has something to do: a less urgent one that is at work is left soon."""
+        working = self._working
+        if working is not None and working.level < lane.level:
+            working.preempted += 1
+            if lane.urgent_since_ns is None:
+                lane.urgent_since_ns = time.perf_counter_ns()
+            working.dispatcher.preempt()
+
+    def _taker(self, own: Priority) -> Callable[[Emission], bool]:
+        """What an emission of one lane is asked: whether a more urgent lane takes it."""
+
+        def take(emission: Emission) -> bool:
+            if self.in_run or own is Priority.CRITICAL:
+                return False
+            if emission.event is not None:
+                level = self.priorities.lane_of_event(emission.event)
+            else:
+                lanes = self.priorities.lanes(emission.rows, self._symbols)
+                # Several lanes: they stay together, in the order in which they were emitted.
+                level = lanes if isinstance(lanes, Priority) else Priority(int(lanes.min()))
+            if level <= own:
+                return False
+            lane = self.by_level[level]
+            lane.dispatcher.emissions.waiting.append(emission)
+            self.preempt_for(lane)
+            return True
+
+        return take
+
+    def _notify(self, notice: object) -> None:
+        """The bus's own notices go to HIGH: whoever acts on an overload should hear of it during one."""
+        lane = self.by_level[Priority.HIGH]
+        lane.backlog.tell(notice)
+        self.preempt_for(lane)
+
+    # -- working --------------------------------------------------------------------------------------------------
+
+    def work(self, max_rows: int, deadline_ns: int) -> Work:
+        """Let lanes work by turns: up to ``max_rows`` rows and all that they lead to, until the deadline."""
+        if self.in_run:
+            return self.recorded.dispatcher.work(max_rows, deadline_ns)
+        handled = emitted = 0
+        while True:
+            ready = [lane for lane in self._all if lane.dispatcher.ready]
+            if handled >= max_rows:
+                # What the handled rows led to belongs to them, in whichever lane it waits.
+                ready = [lane for lane in ready if lane.dispatcher.is_begun]
+            if not ready:
+                break
+            lane, end_ns = ready[0], deadline_ns
+            begun_ns = time.perf_counter_ns()
+            if len(ready) > 1 or lane.level is not Priority.CRITICAL:
+                lane = self._choose(ready)
+                if len(ready) > 1:
+                    end_ns = min(deadline_ns, begun_ns + TURN_NS)
+            work = self._turn(lane, max_rows - handled, end_ns)
+            handled += work.handled
+            emitted += work.emitted
+            ended_ns = time.perf_counter_ns()
+            self._account(lane, ready, begun_ns, ended_ns)
+            if ended_ns >= deadline_ns:
+                break
+        dispatchers = [lane.dispatcher for lane in self._all]
+        awaiting = any(one.suspended is not None for one in dispatchers) and not any(one.ready for one in dispatchers)
+        pending = any(one.is_begun for one in dispatchers)
+        return Work(handled, emitted, self.idle, awaiting, pending)
+
+    def work_critical(self, deadline_ns: int) -> None:
+        """Let CRITICAL alone work."""
+        lane = self.by_level[Priority.CRITICAL]
+        if lane.dispatcher.ready:
+            self._turn(lane, 1 << 62, deadline_ns)
+
+    def _choose(self, ready: Sequence[Lane]) -> Lane:
+        if len(ready) == 1:
+            return ready[0]
+        now_ns = self._clock.now_ns()
+        standings = []
+        for lane in self._all:
+            blocked = lane.backlog.blocked_by
+            standings.append(
+                Standing(
+                    int(lane.level),
+                    lane in ready,
+                    lane.waited_ns(now_ns),
+                    None if blocked is None else self._place_of(blocked[0]),
+                )
+            )
+        chosen = self.schedule.choose(standings)
+        assert chosen is not None
+        return self._all[chosen]
+
+    def _place_of(self, backlog: Backlog) -> int:
+        return next(place for place, lane in enumerate(self._all) if lane.backlog is backlog)
+
+    def _turn(self, lane: Lane, max_rows: int, end_ns: int) -> Work:
+        self._working = lane
+        try:
+            return lane.dispatcher.work(max_rows, end_ns)
+        finally:
+            self._working = None
+
+    def _account(self, lane: Lane, ready: Sequence[Lane], begun_ns: int, ended_ns: int) -> None:
+        """Count how long more urgent lanes had to look on."""
+        if lane.urgent_since_ns is not None:
+            lane.preemptions.record(max(begun_ns - lane.urgent_since_ns, 0))
+            lane.inversion_ns += max(begun_ns - lane.urgent_since_ns, 0)
+            lane.urgent_since_ns = None
+        for other in self._all:
+            if other.level > lane.level and (other in ready or other.backlog.waiting) and other.urgent_since_ns is None:
+                other.inversion_ns += ended_ns - begun_ns
+
+    # -- as a whole -----------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether no lane has anything left to do."""
+        return all(lane.dispatcher.idle for lane in self._all)
+
+    @property
+    def handled(self) -> int:
+        """Published rows that have been through the handlers."""
+        return sum(lane.dispatcher.handled for lane in self._all)
+
+    @property
+    def emitted(self) -> int:
+        """Emitted rows that were dispatched."""
+        return sum(lane.dispatcher.emitted for lane in self._all)
+
+    @property
+    def waiting(self) -> int:
+        """Published rows that wait in the lanes' queues."""
+        return sum(lane.dispatcher.waiting for lane in self._all)
+
+    @property
+    def suspended(self) -> Dispatcher | None:
+        """The first lane that an async handler holds up."""
+        return next((lane.dispatcher for lane in self._all if lane.dispatcher.suspended is not None), None)
+
+    @property
+    def all_suspended(self) -> list[Dispatcher]:
+        """The lanes that async handlers hold up."""
+        return [lane.dispatcher for lane in self._all if lane.dispatcher.suspended is not None]
+
+    def change(self, subscriptions: Sequence[Subscription]) -> None:
+        """Have other subscriptions, from the next event on."""
+        for lane in self._all:
+            lane.dispatcher.change(subscriptions)
+
+    def begin_run(self, clock: DrivenClock, observer: Observer | None) -> None:
+        """Let a run have the recorded lane to itself. All are idle."""
+        self.in_run = True
+        self.recorded.dispatcher.begin_run(clock, observer)
+        self.recorded.dispatcher.on_dispatched = None
+
+    def end_run(self, clock: Clock) -> None:
+        """Be live again."""
+        self.in_run = False
+        self.recorded.dispatcher.end_run(clock)
+        self.recorded.listen()
+
+    def reset(self) -> int:
+        """Give up everything in progress and queued; returns how many published rows were never handled."""
+        return sum(lane.dispatcher.reset() for lane in self._all)
