@@ -38,7 +38,7 @@ def histogram_figure(histograms: Sequence[Histogram]) -> Figure:
     Heights are the part of a histogram's values that a bar holds, on a logarithmic axis too, so that tails are seen and
     histograms of any size compare. A lane runs from the least to the greatest value, with p50, p90, p99 and p99.9
     marked and told. Values without a bucket (negative, beyond the top) are told under the title. The unit is the first
-    one's. Names are escaped. About 30 ms.
+    one's. Names are escaped. About 50 ms.
     """
     shown = list(histograms[:MOST_HISTOGRAMS])
     lanes_px = _LANE_PX * max(len(shown), 1) + 16
@@ -124,7 +124,7 @@ def _add_lane(figure: Figure, histogram: Histogram, lane: int, colour: str, edge
         x=places[[0, -1]], y=[lane, lane], mode="lines+markers", line={"color": colour, "width": 2},
         marker={"symbol": "line-ns", "size": 12, "line": {"color": colour, "width": 2}},
         customdata=[f"{what} {value_text(value, histogram.unit)}" for what, value in
-                    (("minimum", values[0]), ("maximum", values[-1]))], **hidden,
+                    (("from", values[0]), ("to", values[-1]))], **hidden,
     )  # fmt: skip
     fractions = np.log(places[1:-1] / edges[0]) / np.log(edges[-1] / edges[0])
     sides = _sides(fractions.tolist(), words)
@@ -183,8 +183,10 @@ def _lay_out(
         zeroline=False, automargin=True, row=2, col=1,
     )  # fmt: skip
     if not any(histogram.count for histogram in shown):
+        recorded = any(histogram.recorded for histogram in shown)
         figure.add_annotation(
-            text="nothing has been recorded yet", showarrow=False, font={"color": _GREY},
+            text="all values are negative, or beyond the top" if recorded else "nothing has been recorded yet",
+            showarrow=False, font={"color": _GREY},
             xref="x domain", yref="y domain", x=0.5, y=0.5,
         )  # fmt: skip
 

@@ -71,7 +71,7 @@ class LogWriter:
         self._file.writelines(f"# {line}\n" for line in comment.splitlines())
 
     def write(self, histogram: Histogram) -> None:
-        """Write one interval. About 0.5 ms. Raises ValidationError, with nothing written, without times to write."""
+        """Write one interval. About 0.8 ms. Raises ValidationError, with nothing written, without times to write."""
         begin_ns, end_ns = histogram.begin_ns, histogram.end_ns
         if begin_ns is None or end_ns is None or not 0 <= begin_ns <= end_ns:
             raise ValidationError(
@@ -135,7 +135,8 @@ def read_log(path: str | Path) -> list[Histogram]:
     """The histograms of a log, in its order: names from their tags, times in ns UTC.
 
     ``sub_buckets`` are those it was written with; of logs that others wrote, what their significant digits come to (5
-    digits are read with those of 4). Raises CodecError, with the line's number, for a line that is none of a log's.
+    digits are read with those of 4). About 3 ms each. Raises CodecError, with the line's number, for a line that is
+    none of a log's.
     """
     found: list[Histogram] = []
     with open(path, encoding="utf-8", errors="replace") as lines:

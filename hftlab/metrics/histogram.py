@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -96,7 +97,7 @@ class Histogram:
         """Record ``later - earlier``, element by element, without making the array of them; either may be one integer.
 
         ``histogram.record_differences(rows["received"], rows["timestamp"])`` for columns of structured rows, which are
-        read where they stand: 2 to 3 ns a value and 4 µs a call. What int64 can't hold is negative or overflow. Raises
+        read where they stand: 3 ns a value and 8 µs a call. What int64 can't hold is negative or overflow. Raises
         ValidationError as ``record_many`` does, and for arrays of two lengths.
         """
         columns = [_whole_numbers(values) for values in (later, earlier)]
@@ -226,11 +227,11 @@ class Histogram:
         total = self.count
         if not total or not wanted:
             return [math.nan] * len(wanted)
-        # As written: in binary, 0.07 is a little more than 7 of 100, and would ask for the 8th.
-        ranks = np.array([max(1, math.ceil(Fraction(repr(float(q))) * total)) for q in wanted], np.int64)
+        parts = [_part(float(q)) for q in wanted]
+        ranks = np.array([max(1, -(-numerator * total // denominator)) for numerator, denominator in parts], np.int64)
         order = np.argsort(ranks, kind="stable")
         rising, found = ranks[order], np.empty(len(ranks), np.int64)
-        at.find_ranks(self._address, rising.ctypes.data, found.ctypes.data, len(rising))
+        at.find_ranks(self._address, rising, found)
         values = np.empty(len(ranks), np.float64)
         values[order] = found
         return [float(value) for value in values]
@@ -247,7 +248,7 @@ class Histogram:
         return low, high, counts[filled]
 
     def statistics(self) -> HistogramStatistics:
-        """Its figures now, frozen. About 20 µs."""
+        """Its figures now, frozen. About 25 µs."""
         p50, p90, p99, p999 = self.quantiles((0.5, 0.9, 0.99, 0.999))
         return HistogramStatistics(
             name=self.name, unit=self.unit, precision=self.precision, count=self.count, negative=self.negative,
@@ -307,6 +308,13 @@ _INT64 = np.dtype(np.int64)
 def bucket_count(bits: int) -> int:
     """How many buckets there are at ``2 ** bits`` to a power of two, for values up to 2**62."""
     return ((62 - bits) << bits) + (1 << bits) + 1
+
+
+@lru_cache(maxsize=256)
+def _part(q: float) -> tuple[int, int]:
+    """``q`` as a fraction, as it is written: in binary 0.07 is above 7 of 100, and would ask for the 8th value."""
+    part = Fraction(repr(q))
+    return part.numerator, part.denominator
 
 
 def _is_whole(value: Any) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -254,16 +254,16 @@ def merge(block: int, other: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def find_ranks(block: int, ranks: int, out: int, count: int) -> None:
+def find_ranks(block: int, ranks: npt.NDArray[np.int64], out: npt.NDArray[np.int64]) -> None:
     """Write to ``out`` the value of each rank (1: the least in a bucket); ranks never fall and are at most ``COUNT``.
 
-    The first and the last are exact; the others the middles of their buckets, within the extremes.
+    The first and the last are exact; the others the middles of their buckets, within the extremes. There is a value.
     """
     bits, total = load(block + BITS * _WORD), load(block + COUNT * _WORD)
     minimum, maximum = load(block + MINIMUM * _WORD), load(block + MAXIMUM * _WORD)
     bucket, reached = bucket_of(minimum, bits) - 1, 0
-    for place in range(count):
-        rank = load(ranks + place * _WORD)
+    for place in range(len(ranks)):
+        rank = ranks[place]
         while reached < rank:
             bucket += 1
             reached += load(block + (HEADER_WORDS + bucket) * _WORD)
@@ -272,13 +272,12 @@ def find_ranks(block: int, ranks: int, out: int, count: int) -> None:
             value = minimum
         elif rank >= total:
             value = maximum
-        store(out + place * _WORD, value)
+        out[place] = value
 
 
 _ARRAYS = tuple(types.Array(types.int64, 1, "C", readonly=readonly) for readonly in (False, True))
 _INTEGERS: dict[Any, int] = {
     bucket_of: 2, prepare: 2, record_strided: 4, record_differences: 6, record_repeated: 3, record_runs: 4, merge: 2,
-    find_ranks: 4,
 }  # fmt: skip
 
 
@@ -286,7 +285,8 @@ def warm() -> int:
     """Compile every kernel that Python calls into numba's cache on disk, or load what is there; return how many."""
     for kernel, integers in _INTEGERS.items():
         kernel.compile((types.int64,) * integers)
+    record, find = cast(Any, record_array), cast(Any, find_ranks)
     for values in _ARRAYS:
-        bare: Any = record_array
-        bare.compile((types.int64, values))
-    return len(_INTEGERS) + len(_ARRAYS)
+        record.compile((types.int64, values))
+    find.compile((types.int64, _ARRAYS[0], _ARRAYS[0]))
+    return len(_INTEGERS) + len(_ARRAYS) + 1

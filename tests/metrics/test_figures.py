@@ -66,6 +66,7 @@ def test_an_empty_one_says_so() -> None:
     figure = Histogram().figure()
     assert figure.layout.annotations[0].text == "nothing has been recorded yet"
     assert latencies().figure(Histogram()).layout.annotations == ()
+    assert filled([-1]).figure().layout.annotations[0].text == "all values are negative, or beyond the top"
 
 
 def test_names_are_escaped() -> None:

@@ -253,6 +253,14 @@ def test_a_writer_flushes_each_interval_and_refuses_what_readers_would_skip(tmp_
     assert sum(histogram.get_total_count() for histogram in read_by_hdrhistogram(path)) == 30
 
 
+def test_a_sum_of_more_than_64_bits_is_kept(tmp_path: Path) -> None:
+    written = timed([])
+    written.record(TOP, 1 << 31)
+    write_log(tmp_path / "x.hlog", [written])
+    assert content(read_log(tmp_path / "x.hlog")[0]) == content(written)
+    assert written.mean == TOP
+
+
 def test_an_empty_histogram_is_an_interval_too(tmp_path: Path) -> None:
     write_log(tmp_path / "x.hlog", [timed([])])
     (ours,), (theirs,) = read_log(tmp_path / "x.hlog"), read_by_hdrhistogram(tmp_path / "x.hlog")

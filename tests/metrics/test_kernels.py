@@ -63,7 +63,7 @@ def worked(bits: int, given: list[int], runs: list[tuple[int, int]], columns: li
     ranks = np.unique(np.linspace(1, total, 7).astype(np.int64)) if total else np.zeros(0, np.int64)
     found = np.zeros(len(ranks), np.int64)
     if total:
-        kernels.find_ranks(addresses[4], ranks.ctypes.data, found.ctypes.data, len(ranks))
+        kernels.find_ranks(addresses[4], ranks, found)
     return [word for words in blocks for word in words.tolist()] + found.tolist()
 
 

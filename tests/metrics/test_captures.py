@@ -1,0 +1,34 @@
+"""Latencies of a real capture, whose recorder's clock was 1.27 s slow: every one of them is negative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hftlab import feeds
+from hftlab.metrics import Histogram
+
+FUTURES = "binance-usdm-btcusdt/btcusdt_20240808_first120s.gz"
+
+
+def test_negative_latencies_are_counted_with_their_extremes_and_measured_the_other_way_round(
+    capture_path: Callable[[str], Path],
+) -> None:
+    rows = feeds.read(capture_path(FUTURES), format="binance").records
+    rows = rows[rows["timestamp"] > 0]
+    latency_ns = rows["received"] - rows["timestamp"]
+    late, early = Histogram(name="arrival - source time"), Histogram(name="source time - arrival")
+    late.record_differences(rows["received"], rows["timestamp"])
+    early.record_differences(rows["timestamp"], rows["received"])
+    assert late.recorded == early.recorded == len(rows) > 100_000
+    assert late.negative == np.count_nonzero(latency_ns < 0) > 0.99 * len(rows)
+    assert (late.minimum, late.maximum) == (latency_ns.min(), latency_ns.max())
+    assert early.negative == np.count_nonzero(latency_ns > 0)
+    ahead_ns = -latency_ns[latency_ns <= 0]
+    qs = [0.125, 0.5, 0.875]
+    exact = np.quantile(ahead_ns, qs, method="inverted_cdf").tolist()
+    assert early.quantiles(qs) == pytest.approx(exact, rel=early.precision)
+    assert early.mean == pytest.approx(ahead_ns.mean())
