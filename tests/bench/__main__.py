@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -69,10 +70,15 @@ def main() -> int:
     where = machine()
     print(where)
     measurements: list[Measurement] = []
+    failed: list[str] = []
     for board in parsed.boards or BOARDS:
         print(f"measuring {board} …", file=sys.stderr)
         made = {"make": False} if parsed.no_environments and board in DELIVERY else {}
-        measurements += BOARDS[board](parsed.runs, **made)
+        try:
+            measurements += BOARDS[board](parsed.runs, **made)
+        except Exception:  # the figures of the other boards took minutes: they are shown, and the run has failed
+            traceback.print_exc()
+            failed.append(board)
     print(table(measurements))
     print(noise(measurements))
     boards = {measurement.board for measurement in measurements}
@@ -81,7 +87,9 @@ def main() -> int:
     parsed.json.parent.mkdir(parents=True, exist_ok=True)
     content = {"machine": where, "measurements": [m.to_dict() for m in measurements], "goals": verdicts}
     parsed.json.write_text(json.dumps(content, indent=1))
-    return 0
+    if failed:
+        print(f"failed: {', '.join(failed)} (see the tracebacks above)", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
