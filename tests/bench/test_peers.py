@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench import bus, delivery
 from tests.bench.contenders import Contender, Unavailable, by_turns
-from tests.bench.measurement import Measurement, noise, ratios, table
+from tests.bench.measurement import Goal, Measurement, noise, ratios, table
 from tests.bench.peers import environments
 from tests.bench.peers.environments import PEERS, Peer, interpreter
 from tests.bench.peers.processes import PeerProcess, Visitor, visitors
@@ -134,6 +134,22 @@ def test_a_peers_row_is_ours_over_its_median_on_every_work_of_its_board() -> Non
     assert "1.00x / 4.50x" in table(found)
     assert noise(found) == "noise: fastest over slowest run 3.00x at the median, 3.00x at most"
     assert noise(found[:1]) == "noise: not known from one run each"
+
+
+def test_a_verdict_compares_medians_and_names_what_the_fastest_runs_say() -> None:
+    found = [
+        Measurement("S1a", "objects", "hftlab", figures=(2.0, 4.0, 9.0)),
+        Measurement("S1", "ready ones", "peer", figures=(1.0, 2.0, 3.0)),
+        Measurement("S12", "few", "hftlab", figures=(10.0, 20.0), lower_is_better=True),
+        Measurement("S12", "many", "hftlab", figures=(11.0, 90.0), lower_is_better=True),
+    ]
+    beside = Goal("S1a", "objects", at_least=2.5, peer=("S1", "ready ones", "peer"))
+    assert beside.verdict(found) == "S1a objects: 2.00 x peer, fastest runs 3.00 x (goal: at least 2.5) MISSED"
+    grown = Goal("S12", "many", at_most=1.2, peer=("S12", "few", "hftlab"), fastest=True)
+    assert grown.verdict(found) == "S12 many: 1.10 x few (goal: at most 1.2) met"
+    assert Goal("S1a", "objects", at_least=1, peer=("S1", "ready ones", "absent")).verdict(found) == (
+        "S1a objects: absent could not run here"
+    )
 
 
 def test_ours_and_the_floors_handle_every_event() -> None:
