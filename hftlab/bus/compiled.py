@@ -31,6 +31,12 @@ __all__ = ["CompiledHandler", "EmittedRows", "Emitter", "compile_handler", "inte
 Failed = Callable[[int, Exception], None]
 """Told of an exception, with the position of the row that the handler was given."""
 
+# Where each word of the control block is, as an index.
+_RECORDS, _COUNT, _POSITION, _USED = (word // at.WORD for word in (at.RECORDS, at.COUNT, at.POSITION, at.USED))
+_LAST, _EMITTED, _MARKS, _REFUSED, _STOP = (
+    word // at.WORD for word in (at.LAST, at.EMITTED, at.MARKS, at.REFUSED, at.STOP)
+)  # fmt: skip
+
 _PARAMETERS = (("record", "state", "emit"), ("record", "state"), ("record", "emit"), ("record",))
 _LIMIT = f"a jit handler may emit {at.MOST_EMISSIONS} events for one event; {{:,}} more were refused"
 
@@ -64,54 +70,61 @@ class CompiledHandler:
         self._address = int(self._control.ctypes.data)
         # A memoryview's words are read in 30 ns, an array's in 90.
         self._words = memoryview(self._control.data).cast("B").cast("q")
-        self._words[at.EMITTED // at.WORD] = int(self._rows.ctypes.data)
-        self._words[at.MARKS // at.WORD] = int(self._marks.ctypes.data)
+        self._words[_EMITTED] = int(self._rows.ctypes.data)
+        self._words[_MARKS] = int(self._marks.ctypes.data)
         self._taken: list[tuple[Rows, npt.NDArray[np.int64]]] = []
         self._refused = 0
+        self._batch: EventBatch | None = None  # the one that is being handled
 
     def handle(self, batch: EventBatch, failed: Failed) -> EmittedRows | None:
         """Run the handler over a batch of one type; about 1 µs and 3 ns a row. None: it emitted nothing.
 
-        What it emitted for an event before it raised on it stays emitted, and what it changed stays changed.
+        What it emitted for an event before it raised on it stays emitted, and what it changed stays changed. After a
+        KeyboardInterrupt, which comes between two calls of the loop, the same batch goes on where it was.
         """
-        records = batch.records
-        words, count, refused = self._words, len(records), self._refused
+        if self._batch is not batch:
+            self._begin(batch)
+        words, count = self._words, len(batch)
         assert batch.type is not None
         loop = self._loops[batch.type]
-        words[at.RECORDS // at.WORD], words[at.COUNT // at.WORD] = data_address(records), count
-        words[at.POSITION // at.WORD] = words[at.USED // at.WORD] = 0
-        words[at.REFUSED // at.WORD] = words[at.STOP // at.WORD] = 0
-        words[at.LAST // at.WORD] = -1
-        self._taken.clear()
-        while words[at.POSITION // at.WORD] < count:
+        while words[_POSITION] < count:
             try:
                 loop(self._address, self.state)
             except Exception as error:  # the user's own function
-                failed(words[at.POSITION // at.WORD], error)
-                words[at.POSITION // at.WORD] += 1
-            if words[at.STOP // at.WORD]:
+                position = words[_POSITION]
+                words[_POSITION] = position + 1
+                failed(position, error)
+            if words[_STOP]:
                 self._make_room(failed)
-        if words[at.USED // at.WORD]:
+        if words[_USED]:
             self._take()
         emitted = self._judged(batch, failed) if self._taken else None
-        refused = self._refused - refused
-        if emitted is None and refused:
-            return EmittedRows(np.zeros(0, RECORD), np.zeros(0, np.int64), np.zeros(0, np.int64), refused)
-        return None if emitted is None else emitted._replace(refused=refused)
+        self._batch = None
+        if emitted is None and self._refused:
+            emitted = EmittedRows(np.zeros(0, RECORD), np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
+        return None if emitted is None else emitted._replace(refused=self._refused)
+
+    def _begin(self, batch: EventBatch) -> None:
+        words = self._words
+        words[_RECORDS], words[_COUNT], words[_LAST] = data_address(batch.records), len(batch), -1
+        words[_POSITION] = words[_USED] = words[_REFUSED] = words[_STOP] = 0
+        self._taken.clear()
+        self._refused = 0
+        self._batch = batch
 
     def _make_room(self, failed: Failed) -> None:
         words = self._words
-        refused = words[at.REFUSED // at.WORD]
+        refused = words[_REFUSED]
         if refused:
             self._refused += refused
-            failed(words[at.LAST // at.WORD], CascadeError(_LIMIT.format(refused)))
+            failed(words[_LAST], CascadeError(_LIMIT.format(refused)))
         self._take()
-        words[at.REFUSED // at.WORD] = words[at.STOP // at.WORD] = 0
+        words[_REFUSED] = words[_STOP] = 0
 
     def _take(self) -> None:
-        used = self._words[at.USED // at.WORD]
+        used = self._words[_USED]
         self._taken.append((copy_rows(self._rows[:used]), self._marks[:used].copy()))
-        self._words[at.USED // at.WORD] = 0
+        self._words[_USED] = 0
 
     def _judged(self, batch: EventBatch, failed: Failed) -> EmittedRows | None:
         """What was taken, without the rows that break a rule: each of those is a failure of its event."""

@@ -34,12 +34,13 @@ class Delivery:
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
         self._failures, self._coroutines = failures, coroutines
-        self._called = False
+        self._called = self._running = False
 
     def advance(self) -> Outcome:
         """Call the handler with the rows that it wants, if there are any."""
         if self._called:
-            return Outcome.DONE
+            # An interrupted run over the batch goes on where it was; an interrupted call is not repeated.
+            return self._run_compiled() if self._running else Outcome.DONE
         subscription, batch = self.subscription, self.batch
         chosen = subscription.select(batch.records, batch.symbols, self._fail_at)
         self._called = True
@@ -50,8 +51,8 @@ class Delivery:
         subscription.delivered += len(self.batch)
         if subscription.compiled is not None:
             subscription.calls += len(self.batch)
-            self.settle(subscription.compiled.handle(self.batch, self._fail_at))
-            return Outcome.DONE
+            self._running = True
+            return self._run_compiled()
         subscription.calls += 1
         try:
             result = subscription.handler(self.batch)
@@ -60,6 +61,13 @@ class Delivery:
             return Outcome.DONE
         self.settle(self._coroutines.step(result) if type(result) is CoroutineType else result)
         return Outcome.AWAITING if self.suspended is not None else Outcome.DONE
+
+    def _run_compiled(self) -> Outcome:
+        assert self.subscription.compiled is not None
+        emitted = self.subscription.compiled.handle(self.batch, self._fail_at)
+        self._running = False
+        self.settle(emitted)
+        return Outcome.DONE
 
     def settle(self, reached: Suspended | Any | BaseException) -> None:
         """Take what the handler returned, or what an async handler's coroutine came to."""

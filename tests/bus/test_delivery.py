@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from hftlab.bus.chunk import Outcome
+from hftlab.bus.compiled import CompiledHandler
 from hftlab.bus.coroutines import Coroutines
 from hftlab.bus.delivery import Delivery
 from hftlab.bus.failures import FailureLog
+from hftlab.bus.kernels.jit import make_loop
 from hftlab.bus.queues import Due
 from hftlab.bus.signatures import make_subscription
 from hftlab.events import EventBatch, EventType, SourceTable, SymbolTable
-from hftlab.events.records import Rows
+from hftlab.events.records import DTYPES, Rows
 from tests.bus.samples import trades
 
 SYMBOLS = SymbolTable(["A", "B"])
@@ -95,3 +97,33 @@ def test_an_interrupted_call_is_not_repeated_and_an_interrupted_predicate_is() -
             unit.advance()
     assert unit.advance() is Outcome.DONE
     assert seen == [6]
+
+
+def test_an_interrupted_run_of_a_compiled_handler_goes_on_where_it_was() -> None:
+    def handler(record: Any, state: Any, emit: Any) -> None:
+        state[0] += record.price
+        for _ in range(200):
+            emit.signal(record.price, "T")
+
+    state, interrupts = np.zeros(1), [True]
+    loop = make_loop(handler, EventType.MARKET_DATA, ("record", "state", "emit"))
+
+    def interrupted(control: int, state: Any) -> None:
+        loop(control, state)
+        # As a signal that came meanwhile: it is noticed where the loop, ended by its full buffer, is back in Python.
+        if interrupts:
+            interrupts.pop()
+            raise KeyboardInterrupt
+
+    unit, failures = delivery(lambda batch: None)
+    unit.subscription.compiled = CompiledHandler({EventType.MARKET_DATA: interrupted}, state, emits=True)
+    with pytest.raises(KeyboardInterrupt):
+        unit.advance()
+    assert state[0] == 0 + 1 + 2 + 3
+    for _ in range(2):
+        assert unit.advance() is Outcome.DONE
+    assert state[0] == 15
+    ((_, _, emitted),) = unit.emitted
+    assert emitted.rows.view(DTYPES[EventType.SIGNAL])["strength"].tolist() == np.repeat(range(6), 200).tolist()
+    assert failures.count == 0
+    assert (unit.subscription.calls, unit.subscription.delivered) == (6, 6)
