@@ -7,7 +7,9 @@ The packages, in the order in which an event meets them::
     feeds, sim  captures, tables and a simulated market into batches
     streams     Redis Streams: sessions, appends, reads, the embedded server
     replay      a session back through handlers
-    bus         queues, subscriptions, dispatch
+    bus         lanes, queues, subscriptions, dispatch
+    flow        what gives way under load: rules, breakers, throttles
+    memory      how much memory there is left
     ring        the buffers underneath
     clock       what time it is
     metrics     histograms of latencies, and rates
@@ -24,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hftlab import errors, feeds, metrics, monitor, sequence, sim, widgets
-    from hftlab.bus import EventBus
+    from hftlab import errors, feeds, flow, metrics, monitor, sequence, sim, widgets
+    from hftlab.bus import EventBus, Flow, Overflow, Priorities
     from hftlab.clock import SystemClock, VirtualClock
     from hftlab.events import (
         ClockSource,
@@ -44,6 +46,17 @@ if TYPE_CHECKING:
         SignalEvent,
         Source,
     )
+    from hftlab.flow import (
+        BreakerChange,
+        BreakerSettings,
+        OverloadChange,
+        OverloadSettings,
+        ShedChange,
+        ShedRule,
+        SizeBounds,
+        Throttle,
+        Watermarks,
+    )
     from hftlab.lab import Lab, run
     from hftlab.metrics import Histogram
     from hftlab.replay import Replay
@@ -57,7 +70,11 @@ _HOMES = {
         "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
         "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
     ),
-    "hftlab.bus": ("EventBus",),
+    "hftlab.bus": ("EventBus", "Flow", "Overflow", "Priorities"),
+    "hftlab.flow": (
+        "BreakerSettings", "BreakerChange", "OverloadSettings", "OverloadChange", "ShedRule", "ShedChange",
+        "SizeBounds", "Throttle", "Watermarks",
+    ),
     "hftlab.replay": ("Replay",),
     "hftlab.streams": ("RedisStreamManager", "EmbeddedServer"),
     "hftlab.ring": ("Ring",),
@@ -65,7 +82,7 @@ _HOMES = {
     "hftlab.clock": ("SystemClock", "VirtualClock"),
     "hftlab.metrics": ("Histogram",),
 }  # fmt: skip
-_PACKAGES = ("feeds", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
+_PACKAGES = ("feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -74,8 +91,9 @@ __all__ = [
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
-    "Histogram",
-    "feeds", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
+    "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings", "OverloadChange",
+    "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",
+    "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from hftlab.bus import EventBus
+from hftlab.bus import EventBus, Flow, Priorities
 from hftlab.bus.bus import DEFAULT_CAPACITY
 from hftlab.clock import Clock
 from hftlab.compiling import compile_kernels
@@ -47,7 +47,8 @@ class Lab:
     or shares the one that another notebook runs there, and takes it over when that one ends.
     ``session`` names what is recorded without another name; by default, the UTC time of the start. ``frame_rows`` is
     how many rows one entry of a stream holds, ``capacity`` how many the bus queues of each type of event. ``ordering``
-    says how long to wait for missing numbers, and which types never skip one.
+    says how long to wait for missing numbers, and which types never skip one; ``priorities`` which lane an event goes
+    to, and ``flow`` what gives way when more comes in than the handlers take.
 
     ``await lab.start()`` and ``await lab.close()`` may stand in different cells and be run again; in a script, write
     ``async with hl.Lab() as lab``.
@@ -62,6 +63,8 @@ class Lab:
         frame_rows: int = DEFAULT_ROWS,
         capacity: int | dict[EventType, int] = DEFAULT_CAPACITY,
         ordering: Ordering | None = None,
+        priorities: Priorities | None = None,
+        flow: Flow | None = None,
     ) -> None:
         url = url or os.environ.get("HFTLAB_URL") or ""
         address = read_address(url) if url else None
@@ -71,7 +74,7 @@ class Lab:
             raise address
         self.directory = Path(directory)
         self.ordering = ordering or Ordering()
-        self.bus = EventBus(capacity=capacity, ordering=self.ordering)
+        self.bus = EventBus(capacity=capacity, ordering=self.ordering, priorities=priorities, flow=flow)
         self._address = address
         self._session = session
         self._frame_rows = frame_rows

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from hftlab.bus.backlog import Backlog
 from hftlab.bus.flowing import Flow, Overflow, by_type
 from hftlab.bus.kernels.conflation import superseded_rows
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import RECORD, ROW_BYTES, EventType, Priority, Rows, of_type
 from hftlab.events.rowbytes import concat_rows, copy_rows, take_rows
 from hftlab.events.tables import SymbolTable
+from hftlab.flow.watermarks import WaterStatistics
 
 if TYPE_CHECKING:
     from hftlab.bus.lanes import Lane, Lanes
@@ -42,6 +44,19 @@ class GivenWay:
             if (not reasons or reason in reasons) and lane in (None, level)
         )
 
+    def of_lane(self, lane: Priority) -> dict[str, int]:
+        """How many rows of a lane gave way, by reason."""
+        found: dict[str, int] = {}
+        for (level, _, reason), rows in self.counts.items():
+            if level is lane:
+                found[reason] = found.get(reason, 0) + rows
+        return found
+
+    @property
+    def shed(self) -> int:
+        """How many rows were shed, by rules or the overload breaker."""
+        return sum(rows for (_, _, reason), rows in self.counts.items() if reason.startswith("shed"))
+
 
 class Admission:
     """Lets rows into the lanes by ``flow``. ``given_way`` counts those that were not, or no longer, queued.
@@ -66,6 +81,14 @@ class Admission:
         limits: dict[EventType, int] = by_type(flow.limit_bytes, "limit_bytes")
         self._most = {event_type: limit // ROW_BYTES for event_type, limit in limits.items()}
 
+    def water_of(self, lane: Lane) -> WaterStatistics:
+        """A lane's pressure episodes."""
+        return self._lanes.control.water[lane.level].statistics()
+
+    def name_of(self, backlog: Backlog) -> str:
+        """The name of the lane that a backlog is of."""
+        return next(lane.level.name for lane in self._lanes if lane.backlog is backlog)
+
     # -- room -----------------------------------------------------------------------------------------------------
 
     def overflow_of(self, level: Priority, event_type: EventType) -> Overflow:
@@ -80,7 +103,7 @@ class Admission:
 
     def depth(self, lane: Lane) -> tuple[int, int]:
         """The rows of its fullest type that wait in a lane, and that type's limit there."""
-        rows, limit = 0, 1
+        rows, limit = 0, self.limits[EventType.MARKET_DATA]
         for event_type, queue in lane.backlog.queues.items():
             waiting = queue.waiting
             if waiting * limit > rows * self.limits[event_type]:

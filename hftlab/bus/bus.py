@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from hftlab.bus.admission import Admission
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.failures import FailureLog
-from hftlab.bus.flowing import Flow
+from hftlab.bus.flowing import Flow, Overflow
 from hftlab.bus.gate import Gate
 from hftlab.bus.intake import Intake
 from hftlab.bus.lanes import Lanes
@@ -18,7 +18,7 @@ from hftlab.bus.priorities import Priorities
 from hftlab.bus.publishing import Publisher
 from hftlab.bus.run import Controls, Run
 from hftlab.bus.signatures import What, make_subscription, read_topics
-from hftlab.bus.statistics import BusStatistics, html_of_bus
+from hftlab.bus.statistics import BusStatistics, html_of_bus, statistics_of_handler, statistics_of_lane
 from hftlab.bus.subscriptions import DEFAULT_BATCH_ROWS, Mode, Subscription, Where
 from hftlab.bus.waiting import Signal
 from hftlab.clock import Clock, SystemClock
@@ -28,12 +28,16 @@ from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
+from hftlab.metrics import RateMeter
 from hftlab.sequence import GapTable, Ordering
 from hftlab.sequence.stage import OrderStage
 
 DEFAULT_CAPACITY = 1 << 16
 SLICE_NS = 400_000
 """How long a slice of the pump lasts: long enough to cost nothing, short enough that the kernel never feels it."""
+
+METER_NS = 10_000_000
+"""How often throughput is measured."""
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -74,6 +78,8 @@ class EventBus:
         self.flow = flow or Flow()
         self._subscriptions: dict[str, Subscription] = {}
         self._live_clock: Clock = self.clock
+        self._meter, self._failure_meter = (RateMeter(time.perf_counter_ns()) for _ in range(2))
+        self._metered = (0, 0, 0)  # handled rows and failures that the meter knows, and since when
         self._gate = Gate(self._lanes.coroutines)
         self._dropped = 0
         self._last_run: Run | None = None
@@ -214,7 +220,17 @@ class EventBus:
             return work._replace(idle=False) if live_work else work
         finally:
             self._gate.working = False
+            now_ns = time.perf_counter_ns()
+            if now_ns - self._metered[2] >= METER_NS:
+                self._measure(now_ns)
             self._progress.notify()
+
+    def _measure(self, now_ns: int) -> None:
+        """Tell the meter of throughput what came since the last time; by real time, also in a run."""
+        handled, failures = self._lanes.handled, self.failures.count
+        self._meter.add(now_ns, handled - self._metered[0])
+        self._failure_meter.add(now_ns, failures - self._metered[1])
+        self._metered = (handled, failures, now_ns)
 
     def _work_now(self) -> None:
         """Dispatch what just came into CRITICAL, if a pump drives the bus: no turn of the loop is waited for."""
@@ -448,24 +464,43 @@ class EventBus:
     # -- looked at ------------------------------------------------------------------------------------------------
 
     def statistics(self) -> BusStatistics:
-        """Counts since the bus was made; about 50 µs."""
+        """Counts since the bus was made; about 0.2 ms."""
         stage = self._stage.statistics()
+        given_way, control = self._admission.given_way, self._lanes.control
+        now_ns = self._live_clock.now_ns() if self._gate.run is None else self.clock.now_ns()
+        handled = self._lanes.handled
+        failures = self.failures.count
+        self._measure(metered_ns := time.perf_counter_ns())
+        newest, oldest = given_way.total(Overflow.DROP_NEWEST), given_way.total(Overflow.DROP_OLDEST)
         return BusStatistics(
             held=stage.held_rows + self._intake.left_over,
             redelivered=stage.dedup.redelivered,
             duplicate=stage.order.duplicate_rows,
             set_aside=stage.set_aside_rows,
             published=self._intake.published,
-            handled=self._lanes.handled,
+            handled=handled - self._lanes.dead_lettered,
+            dead_lettered=self._lanes.dead_lettered,
             waiting=self._lanes.waiting,
-            dropped=self._dropped,
+            dropped=self._dropped + newest + oldest,
+            dropped_newest=newest,
+            dropped_oldest=oldest,
+            conflated=given_way.total(Overflow.CONFLATE),
+            shed=given_way.shed,
             emitted=self._lanes.emitted,
             emissions_refused=sum(lane.dispatcher.emissions.refused for lane in self._lanes),
-            failures=self.failures.count,
+            failures=failures,
             waits=self._publisher.waits,
             capacity=sum(self._capacity.values()),
             subscriptions=len(self._subscriptions),
             run=self._gate.run.name if self._gate.run is not None else "",
+            throughput_hz=self._meter.rates(metered_ns)[0].per_second,
+            failures_hz=self._failure_meter.rates(metered_ns)[0].per_second,
+            overload="closed" if control.breaker is None else control.breaker.state.value,
+            overload_share=1.0 if control.breaker is None else control.breaker.share,
+            memory=None if control.memory is None else control.memory.level,
+            paused=control.paused,
+            lanes=tuple(statistics_of_lane(lane, self._admission, now_ns) for lane in self._lanes),
+            handlers=tuple(statistics_of_handler(subscription) for subscription in self.subscriptions),
         )
 
     def __repr__(self) -> str:

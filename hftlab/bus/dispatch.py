@@ -54,6 +54,7 @@ class Dispatcher:
         self._flush_when_idle = True
         self.handled = 0
         self.emitted = 0
+        self.dead_lettered = 0
         self.coroutines = coroutines or Coroutines()
         self.emissions = EmissionBuffer(symbols, sources, failures, numbers)
         # Told when rows have been through the handlers: by when they had been queued, as runs.

@@ -231,6 +231,11 @@ class Lanes:
         return sum(lane.dispatcher.handled for lane in self._all)
 
     @property
+    def dead_lettered(self) -> int:
+        """Published rows on which a handler failed, or which its breaker rejected."""
+        return sum(lane.dispatcher.dead_lettered for lane in self._all)
+
+    @property
     def emitted(self) -> int:
         """Emitted rows that were dispatched."""
         return sum(lane.dispatcher.emitted for lane in self._all)

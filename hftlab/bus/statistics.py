@@ -3,24 +3,94 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hftlab.bus.admission import Admission
+    from hftlab.bus.lanes import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatistics:
+    """One lane. ``waiting`` rows of a ``capacity`` (of its fullest type), and how long the ``oldest`` has waited.
+
+    ``handled``: published rows that went through; ``wait_*``: how long they were queued. ``gave_way``: rows that did
+    not, or no longer, get in, by reason ("drop oldest", "conflate", "shed: RULE", …). ``preempted``: how often the lane
+    was left for a more urgent one; ``inversion_ns``: how long it had an event while a less urgent one was at work.
+    ``pauses``: pressure episodes, in which sources were told to wait, and how long they took. ``waits_for``: the lane
+    that holds the cause of its next event, or "".
+    """
+
+    lane: str
+    waiting: int
+    capacity: int
+    oldest_ns: int
+    handled: int
+    wait_p50_ns: float
+    wait_p99_ns: float
+    wait_max_ns: int
+    gave_way: Mapping[str, int]
+    preempted: int
+    inversion_ns: int
+    paused: bool
+    pauses: int
+    paused_ns: int
+    waits_for: str
+
+    @property
+    def depth(self) -> float:
+        """The part of its capacity that is taken."""
+        return self.waiting / self.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerStatistics:
+    """One handler. ``calls`` and the events ``delivered`` in them; ``failed`` calls; events ``rejected`` by its circuit
+    breaker; ``queued`` events of an async handler that waits; ``timed_out`` calls; ``dead_lettered`` events, whether
+    failed or rejected; ``held_ns_max``: the longest that it is known to have held the loop. ``breaker``: its state, or
+    "".
+    """
+
+    name: str
+    mode: str
+    priority: int
+    calls: int
+    delivered: int
+    failed: int
+    emitted: int
+    rejected: int
+    timed_out: int
+    dead_lettered: int
+    queued: int
+    held_ns_max: int
+    breaker: str
 
 
 @dataclass(frozen=True)
 class BusStatistics:
     """Counts since the bus was made, in events.
 
-    published = handled + waiting + held + redelivered + duplicate + set_aside + dropped, at every moment. ``held``
-    waits for missing numbers; ``redelivered`` came twice from the log, ``duplicate`` twice from the venue;
-    ``set_aside`` came too late, or in conflict with what came before: see ``bus.gaps``.
+    published = handled + dead_lettered + waiting + held + redelivered + duplicate + set_aside + shed + conflated +
+    dropped, at every moment.
 
-    ``dropped``: published, and given up by ``close`` or the end of a run. ``emitted``: dispatched emissions;
-    ``emissions_refused``: beyond what one event may lead to. ``failures``: failed calls. ``waits``: publications that
-    found no room. ``capacity``: rows, of all queues together. ``run``: the name of the run that is on the bus, or "".
+    ``handled`` without a failure; ``dead_lettered``: at least one handler failed on it, or its breaker rejected it.
+    ``held`` waits for missing numbers; ``redelivered`` came twice from the log, ``duplicate`` twice from the venue;
+    ``set_aside`` came too late, or in conflict with what came before: see ``bus.gaps``. ``shed`` by rules or the
+    overload breaker, ``conflated``: a newer one said it anew; ``dropped``: for want of room (``dropped_newest``,
+    ``dropped_oldest``), or given up by ``close`` or the end of a run.
+
+    ``emitted``: dispatched emissions; ``emissions_refused``: beyond what one event may lead to. ``failures``: failed
+    calls. ``waits``: publications that found no room. ``capacity``: rows a lane, of all types together. ``run``: the
+    name of the run that is on the bus, or "". ``throughput_hz`` and ``failures_hz``: over the last second that it was
+    looked at. ``overload``: the overload breaker's state ("closed" without one), ``overload_share`` the part it lets
+    in. ``memory``: the pressure level, 0 to 1, where anything asks for it. ``lanes``: the most urgent first.
     """
 
     published: int
@@ -38,6 +108,72 @@ class BusStatistics:
     redelivered: int = 0
     duplicate: int = 0
     set_aside: int = 0
+    dead_lettered: int = 0
+    shed: int = 0
+    conflated: int = 0
+    dropped_newest: int = 0
+    dropped_oldest: int = 0
+    throughput_hz: float = 0.0
+    failures_hz: float = 0.0
+    overload: str = "closed"
+    overload_share: float = 1.0
+    memory: float | None = None
+    paused: bool = False
+    lanes: tuple[LaneStatistics, ...] = ()
+    handlers: tuple[HandlerStatistics, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """The lanes, a row each."""
+        import pandas as pd
+
+        columns = [field.name for field in fields(LaneStatistics) if field.name not in ("lane", "gave_way")]
+        data = {name: [getattr(one, name) for one in self.lanes] for name in columns}
+        data["gave_way"] = [sum(one.gave_way.values()) for one in self.lanes]
+        return pd.DataFrame(data, index=pd.Index([one.lane for one in self.lanes], name="lane"))
+
+
+def statistics_of_lane(lane: Lane, admission: Admission, now_ns: int) -> LaneStatistics:
+    """What a lane tells; about 15 µs."""
+    _, capacity = admission.depth(lane)
+    p50, p99 = lane.waits.quantiles([0.5, 0.99]) if lane.waits.count else (0.0, 0.0)
+    water = admission.water_of(lane)
+    blocked = lane.backlog.blocked_by
+    return LaneStatistics(
+        lane=lane.level.name,
+        waiting=lane.dispatcher.waiting,
+        capacity=capacity,
+        oldest_ns=lane.waited_ns(now_ns),
+        handled=lane.dispatcher.handled,
+        wait_p50_ns=p50,
+        wait_p99_ns=p99,
+        wait_max_ns=lane.waits.maximum or 0,
+        gave_way=admission.given_way.of_lane(lane.level),
+        preempted=lane.preempted,
+        inversion_ns=lane.inversion_ns,
+        paused=water.paused,
+        pauses=water.episodes,
+        paused_ns=water.paused_ns,
+        waits_for="" if blocked is None else admission.name_of(blocked[0]),
+    )
+
+
+def statistics_of_handler(subscription: Subscription) -> HandlerStatistics:
+    """What a handler's subscription tells."""
+    return HandlerStatistics(
+        name=subscription.name,
+        mode=subscription.mode,
+        priority=subscription.priority,
+        calls=subscription.calls,
+        delivered=subscription.delivered,
+        failed=subscription.failed,
+        emitted=subscription.emitted,
+        rejected=subscription.rejected,
+        timed_out=subscription.timed_out,
+        dead_lettered=subscription.dead_lettered,
+        queued=subscription.queued,
+        held_ns_max=subscription.held_ns_max,
+        breaker="" if subscription.breaker is None else subscription.breaker.state.value,
+    )
 
 
 def html_of_bus(title: str, subscriptions: Sequence[Subscription], failures: FailureLog) -> str:

@@ -17,6 +17,7 @@ from hftlab.events.records import EventType, Rows
 from hftlab.events.rowbytes import take_rows
 from hftlab.events.tables import SymbolTable
 from hftlab.events.types import Event
+from hftlab.flow.breaker import CircuitBreaker
 
 Mode = Literal["event", "fields", "batch", "jit"]
 Where = Callable[[Rows], npt.NDArray[np.bool_]]
@@ -60,6 +61,12 @@ class Subscription:
     failed: int = 0
     emitted: int = 0
     missed: int = 0
+    priority: int = 0
+    breaker: CircuitBreaker | None = None
+    rejected: int = 0
+    timed_out: int = 0
+    dead_lettered: int = 0
+    held_ns_max: int = 0
     _wanted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +76,11 @@ class Subscription:
     def batched(self) -> bool:
         """Whether it is given whole batches, at boundaries that the data and ``batch_rows`` set."""
         return self.mode == "batch" or self.compiled is not None
+
+    @property
+    def queued(self) -> int:
+        """How many events wait in the handler's own queue."""
+        return 0
 
     def wants(self, symbol: str) -> bool:
         """Whether the symbol is one of those that this handler asked for."""

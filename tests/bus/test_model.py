@@ -18,6 +18,7 @@ from hftlab.events import EventBatch, EventType
 from hftlab.events.records import Rows
 from tests.bus.handlers import Handlers, batch_of, items_of_rows
 from tests.bus.model import Act, Counts, Item, Played, Spec, Where, play
+from tests.bus.samples import one_lane
 
 START_NS = 1_700_000_000_000_000_000
 MOST_CALLS = 6_000

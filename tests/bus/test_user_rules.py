@@ -20,9 +20,9 @@ from hftlab.events import (
     Side,
     SignalEvent,
 )
+from tests.bus.samples import one_lane
 
 SIZES = (1, 3, 1_000)
-from tests.bus.samples import one_lane
 
 
 def tick(price: float, symbol: str = "BTCUSDT") -> MarketDataEvent:
