@@ -13,7 +13,7 @@ from hftlab.bus.backlog import Backlog
 from hftlab.bus.flowing import Flow, Overflow, by_type
 from hftlab.bus.kernels.conflation import superseded_rows
 from hftlab.events.batch import EventBatch
-from hftlab.events.records import RECORD, ROW_BYTES, EventType, Priority, Rows, of_type
+from hftlab.events.records import RECORD, ROW_BYTES, RUN_BIT, EventType, Priority, Rows, of_type, split_event_id
 from hftlab.events.rowbytes import concat_rows, copy_rows, take_rows
 from hftlab.events.tables import SymbolTable
 from hftlab.flow.watermarks import WaterStatistics
@@ -238,9 +238,29 @@ class Admission:
         taken = 0
         if not left:
             taken = lane.backlog.push(_contiguous(batch.records), batch.session_number) if len(batch) else 0
+        if taken:
+            self._wait_for_causes(lane, batch.records[:taken])
         if taken < len(batch):
             left.append(batch[taken:])
             self._count_left(batch[taken:], 1)
+
+    def _wait_for_causes(self, lane: Lane, rows: Rows) -> None:
+        """Hold rows that were just queued behind their causes, where these wait in other lanes."""
+        others = [other for other in self._lanes if other is not lane and other.backlog.waiting]
+        if not others:
+            return
+        causes = rows["cause"]
+        first = lane.backlog.waiting - len(rows)
+        for place in np.flatnonzero(causes).tolist():
+            cause = int(causes[place])
+            if cause & RUN_BIT:
+                continue  # emitted, and so dispatched long since
+            session_number, log_sequence = split_event_id(cause)
+            for other in others:
+                found = other.backlog.find(log_sequence, session_number)
+                if found is not None:
+                    lane.backlog.hold(first + place, other.backlog, other.backlog.watch(found + 1))
+                    break
 
     def _count_left(self, batch: EventBatch, sign: int) -> None:
         for event_type, count in enumerate(np.bincount(batch.records["type"], minlength=len(EventType) + 1).tolist()):
@@ -267,6 +287,7 @@ class Admission:
                     continue
                 taken = backlog.push(_contiguous(first.records), first.session_number)
                 self._count_left(first[:taken], -1)
+                self._wait_for_causes(self._lanes[level], first.records[:taken])
                 if taken < len(first):
                     left.appendleft(first[taken:])
                     break

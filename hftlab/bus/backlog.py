@@ -242,6 +242,16 @@ class Backlog:
         self._sessions.take(done)
         return self.waits.take(done)
 
+    def find(self, log_sequence: int, session_number: int) -> int | None:
+        """The place among the rows that wait of the one with an event id; None: it does not wait here. 1 to 200 µs."""
+        for event_type, queue in self.queues.items():
+            for nth in queue.places_of(log_sequence):
+                types = np.frombuffer(self._next_types(self.waiting), np.uint8)
+                place = np.flatnonzero(types == event_type)[nth : nth + 1]
+                if self._sessions.at(place)[0] == session_number:
+                    return int(place[0])
+        return None
+
     # -- taken out ------------------------------------------------------------------------------------------------
 
     def removable(self, event_type: EventType) -> tuple[Rows, npt.NDArray[np.intp]]:

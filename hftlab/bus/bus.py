@@ -28,6 +28,7 @@ from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
+from hftlab.flow import BreakerSettings
 from hftlab.metrics import RateMeter
 from hftlab.sequence import GapTable, Ordering
 from hftlab.sequence.stage import OrderStage
@@ -100,6 +101,9 @@ class EventBus:
         name: str | None = None,
         batch_rows: int = DEFAULT_BATCH_ROWS,
         state: Any = None,
+        priority: int = 0,
+        attempts: int = 1,
+        breaker: BreakerSettings | bool | None = None,
     ) -> Callable[[H], H]:
         """Decorate a handler. ``what``: event classes (none: all), or one topic such as ``"market.BTC*"``.
 
@@ -119,8 +123,13 @@ class EventBus:
         ``emit.market(price, …)``; see ``compiled.Emitter``. An exception is the failure of one event, and the handler
         goes on with the next. ``compiled.interpret`` runs it as plain Python.
 
+        Of the handlers of one event, those of greater ``priority`` are called first. ``attempts``: how often a failing
+        call is tried, at once, before the event goes to ``dead_letters``. ``breaker``: a circuit breaker keeps events
+        from a handler that fails; those go to ``dead_letters``, too (True, or the settings).
+
         ``@bus.on(hl.Gap)``: the handler is called with a Gap whenever one opens, is filled or is lost, in line with the
-        events around it.
+        events around it. In the same way ``hl.BreakerChange``, ``hl.OverloadChange`` and ``hl.ShedChange``, which go
+        through the HIGH lane.
 
         Running a cell again replaces the handler of the same module, qualified name, types and symbol, and takes its
         place in the order; two lambdas, or one method of two objects, need a ``name`` each. Subscribing and cancelling
@@ -131,8 +140,15 @@ class EventBus:
         read_topics(what, symbol)  # a mistake is raised here, where it was made
 
         def register(handler: H) -> H:
-            options = {"symbol": symbol, "where": where, "mode": mode, "name": name, "batch_rows": batch_rows}
-            self.subscribe(handler, *what, **options, state=state)
+            options: dict[str, Any] = {
+                "symbol": symbol,
+                "where": where,
+                "mode": mode,
+                "name": name,
+                "batch_rows": batch_rows,
+            }
+            options |= {"state": state, "priority": priority, "attempts": attempts, "breaker": breaker}
+            self.subscribe(handler, *what, **options)
             return handler
 
         return register
@@ -144,6 +160,8 @@ class EventBus:
             for event_type in subscription.types:
                 self._lanes.recorded.backlog.queues[event_type].check_batch_rows(subscription.batch_rows)
         # A dict keeps the place of a key: a handler that replaces another takes its place in the order.
+        if subscription.breaker is not None:
+            subscription.breaker.on_change = self._lanes.notify
         self._subscriptions[subscription.name] = subscription
         self._lanes.change(self.subscriptions)
         return subscription
@@ -159,7 +177,7 @@ class EventBus:
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """All subscriptions, in the order in which handlers are called."""
-        return tuple(self._subscriptions.values())
+        return tuple(sorted(self._subscriptions.values(), key=lambda one: -one.priority))
 
     # -- publishing -----------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from hftlab.errors import CascadeError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.packing import pack_event
 from hftlab.events.records import DTYPES, MAX_LOG_SEQUENCE, ROW_BYTES, RUN_BIT, EventType, Flags, Rows
-from hftlab.events.rowbytes import copy_rows, data_address
+from hftlab.events.rowbytes import concat_rows, copy_rows, data_address
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import ROW_CLASSES, Event
 
@@ -28,6 +28,8 @@ CASCADE_LIMIT = 65_536
 """How many events one published event may lead to, emissions of emissions included."""
 
 _BLOCK_ROWS = 64
+_MOST_GATHERED = 1_024
+_TYPES = {int(event_type): event_type for event_type in EventType}
 
 _AT = {
     event_type: {name: cls.__struct_fields__.index(name) for name in cls.__struct_fields__}
@@ -58,6 +60,10 @@ class Numbers:
 
     def __init__(self) -> None:
         self.next = 0
+
+
+def _follows(one: Emission, other: Emission) -> bool:
+    return one.event is None and one.event_type is other.event_type and one.cascade == other.cascade
 
 
 class _Block:
@@ -118,10 +124,21 @@ class EmissionBuffer:
     def take(self) -> Emission:
         """The emission whose turn it is."""
         emission = self.waiting.popleft()
+        if emission.event is None and self.waiting and _follows(self.waiting[0], emission):
+            emission = emission._replace(rows=self._gather(emission))
         if emission.cascade is not None:
             # It goes on with its cause's count: nothing else of this lane is under way.
             self._cascade = emission.cascade
         return emission
+
+    def _gather(self, emission: Emission) -> Rows:
+        """The rows of an emission with those of the next ones that are like it: runs become short where what was
+        between them went to another lane, and a chunk costs as much for one row as for many."""
+        parts, count = [emission.rows], len(emission.rows)
+        while count < _MOST_GATHERED and self.waiting and _follows(self.waiting[0], emission):
+            parts.append(self.waiting.popleft().rows)
+            count += len(parts[-1])
+        return concat_rows(parts, DTYPES[emission.event_type])
 
     def put_back(self, event_type: EventType, rows: Rows) -> None:
         """Rows of the emission that was taken last whose turn has not come."""
@@ -213,10 +230,13 @@ class EmissionBuffer:
         self._numbers.next += len(rows)
 
     def _append(self, rows: Rows, subscription: Subscription) -> None:
+        """Queue rows as they are, run by run of one type. 1.5 µs a run, which EventBatch.runs would make 5."""
         subscription.emitted += len(rows)
-        for run in EventBatch(rows, self._symbols, self._sources).runs():
-            assert run.type is not None
-            self._queue(Emission(run.type, run.records, None))
+        types = rows["type"]
+        cuts = [0, *(np.flatnonzero(types[1:] != types[:-1]) + 1).tolist(), len(rows)]
+        for number, begin, end in zip(types[cuts[:-1]].tolist(), cuts, cuts[1:], strict=False):
+            event_type = _TYPES[number]
+            self._queue(Emission(event_type, rows[begin:end].view(DTYPES[event_type]), None))
 
 
 _WHAT = (

@@ -95,7 +95,7 @@ class Lanes:
         self.in_run = False
         self._all = tuple(self.by_level.values())
         self._working: Lane | None = None
-        self.control = Control(self, symbols, self._notify)
+        self.control = Control(self, symbols, self.notify)
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._all)
@@ -135,7 +135,7 @@ class Lanes:
 
         return take
 
-    def _notify(self, notice: object) -> None:
+    def notify(self, notice: object) -> None:
         """The bus's own notices go to HIGH: whoever acts on an overload should hear of it during one."""
         lane = self.by_level[Priority.HIGH]
         lane.backlog.tell(notice)

@@ -201,6 +201,13 @@ class TypeQueue:
         rows: Rows = self._plain[self._live(taken) & (self.capacity - 1)].view(self._rows.dtype)
         return rows
 
+    def places_of(self, log_sequence: int) -> list[int]:
+        """The places, among the undispatched rows, of those with a log sequence."""
+        if not self.waiting:
+            return []
+        found: npt.NDArray[np.int64] = self._rows["log_sequence"][self._live(0) & (self.capacity - 1)]
+        return np.flatnonzero(found == log_sequence).tolist()
+
     def remove(self, taken: int, places: npt.NDArray[np.intp]) -> None:
         """Remove rows out of ``undispatched(taken)``, by their places in it, which rise.
 

@@ -16,15 +16,24 @@ from hftlab.bus.subscriptions import (
     Where,
     symbol_matcher,
 )
-from hftlab.errors import ValidationError
+from hftlab.errors import ValidationError, shown
 from hftlab.events.batch import as_event_type
 from hftlab.events.columns import HANDLER_FIELDS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
+from hftlab.flow.breaker import CircuitBreaker
+from hftlab.flow.breaker_settings import BreakerSettings
+from hftlab.flow.breaker_states import BreakerChange
+from hftlab.flow.overload_settings import OverloadChange
+from hftlab.flow.shed_rules import ShedChange
 from hftlab.sequence import Gap
 
-What = type[Event] | type[Gap] | EventType | str
-"""What a handler is for. ``Gap`` stands alone: its handler is told what happens to gaps, in line with the events."""
+Notice = Gap | BreakerChange | OverloadChange | ShedChange
+NOTICES: tuple[type[Notice], ...] = (Gap, BreakerChange, OverloadChange, ShedChange)
+"""What a bus tells of itself, in line with the events (gaps) or in the HIGH lane (the others)."""
+
+What = type[Event] | type[Notice] | EventType | str
+"""What a handler is for. A notice's class stands alone: its handler is told of such notices."""
 
 
 def make_subscription(
@@ -36,22 +45,30 @@ def make_subscription(
     name: str | None = None,
     batch_rows: int = DEFAULT_BATCH_ROWS,
     state: Any = None,
+    priority: int = 0,
+    attempts: int = 1,
+    breaker: BreakerSettings | bool | None = None,
 ) -> Subscription:
     """Read what a user asked for into a Subscription; see ``EventBus.on``. Raises ValidationError."""
     if not callable(handler) or isinstance(handler, type):
         raise ValidationError(f"a handler is a function, a method or another object to call; got {handler!r:.100}")
     types, pattern = read_topics(what, symbol)
-    if Gap in what:
+    notice = next((one for one in NOTICES if one in what), None)
+    if notice is not None:
         if where is not None or state is not None or mode not in (None, "event"):
             raise ValidationError(
-                "a handler of gaps is called with a Gap: it has no where= and no other mode, nor a state"
+                f"a handler of {notice.__name__} is called with one: it has no where= and no other mode, nor a state"
             )
         parameters = _parameter_names(handler)
         if len(parameters) != 1:
-            raise ValidationError(f"a handler of gaps has one parameter, the Gap; got ({', '.join(parameters)})")
+            raise ValidationError(
+                f"a handler of {notice.__name__} has one parameter, which it is given; got ({', '.join(parameters)})"
+            )
         _check_name(name)
-        name = name or default_name(handler, types, pattern).replace(":.*", ":gap")
-        return Subscription(name=name, handler=handler, mode="event", types=types, notice=Gap)
+        name = name or default_name(handler, types, pattern).replace(":.*", f":{notice.__name__.lower()}")
+        return Subscription(
+            name=name, handler=handler, mode="event", types=types, notice=notice, priority=_check_priority(priority)
+        )
     chosen, fields = ("jit", ()) if mode == "jit" else _mode_and_fields(handler, mode, types)
     if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or not 1 <= batch_rows <= MAX_BATCH_ROWS:
         raise ValidationError(f"batch_rows is 1 to {MAX_BATCH_ROWS:,} rows; got {batch_rows!r:.100}")
@@ -73,7 +90,38 @@ def make_subscription(
         batch_rows=batch_rows,
         state=state,
         compiled=compile_handler(handler, types, state) if mode == "jit" else None,
+        priority=_check_priority(priority),
+        attempts=_check_attempts(attempts, mode),
+        breaker=_make_breaker(breaker, name or default_name(handler, types, pattern)),
     )
+
+
+def _check_priority(priority: object) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise ValidationError(
+            f"priority= is an integer; handlers of greater ones are called first; got {shown(priority)}"
+        )
+    return priority
+
+
+def _check_attempts(attempts: object, mode: str | None) -> int:
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= 1_000:
+        raise ValidationError(f"attempts= is how often an event is tried, 1 to 1,000; got {shown(attempts)}")
+    if attempts > 1 and mode == "jit":
+        raise ValidationError(
+            f'a handler of mode="jit" has changed its state when it fails: attempts= is 1; got {attempts}'
+        )
+    return attempts
+
+
+def _make_breaker(breaker: object, name: str) -> CircuitBreaker | None:
+    if breaker is None or breaker is False:
+        return None
+    if breaker is True:
+        breaker = BreakerSettings()
+    if not isinstance(breaker, BreakerSettings):
+        raise ValidationError(f"breaker= is True, or hl.BreakerSettings(…); got {shown(breaker)}")
+    return CircuitBreaker(breaker, name)
 
 
 def _check_name(name: object) -> None:
@@ -93,15 +141,16 @@ def read_topics(what: Sequence[What], symbol: str | None) -> tuple[frozenset[Eve
                 "behind the dot"
             )
         pattern = pattern or symbol
-    elif Gap in what:
+    elif any(one in NOTICES for one in what):
         if len(what) > 1 or symbol is not None:
             raise ValidationError(
-                "a handler of gaps is for gaps alone, of all sources: write @bus.on(hl.Gap), and look at gap.source"
+                "a handler of notices is for one kind of them, and of all sources and symbols: write @bus.on(hl.Gap), "
+                "and look at gap.source"
             )
         return frozenset(), None
     else:
         types = frozenset(
-            as_event_type(value) for value in what if not isinstance(value, type) or not issubclass(value, Gap)
+            as_event_type(value) for value in what if not isinstance(value, type) or not issubclass(value, NOTICES)
         ) or frozenset(EventType)
         pattern = symbol
     return types, None if pattern == "*" else pattern

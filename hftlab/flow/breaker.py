@@ -46,7 +46,7 @@ class CircuitBreaker:
     ) -> None:
         self.settings = settings or BreakerSettings()
         self.name = name
-        self._on_change = on_change
+        self.on_change = on_change
         self._state = BreakerState.CLOSED
         self._window = self.settings.window()
         self._judged_from = self.settings.judged_from_calls
@@ -306,8 +306,8 @@ class CircuitBreaker:
                 self._deadline_ns = at_ns + settings.half_open_wait_ns
         else:
             self._empty_window(settings.window(), settings.judged_from_calls)
-        if self._on_change is not None:
-            self._on_change(BreakerChange(self.name, before, after, at_ns, reason))
+        if self.on_change is not None:
+            self.on_change(BreakerChange(self.name, before, after, at_ns, reason))
 
     def _judgement(self) -> str:
         window, settings = self._window, self.settings
