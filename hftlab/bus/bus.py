@@ -140,15 +140,19 @@ class EventBus:
         read_topics(what, symbol)  # a mistake is raised here, where it was made
 
         def register(handler: H) -> H:
-            options: dict[str, Any] = {
-                "symbol": symbol,
-                "where": where,
-                "mode": mode,
-                "name": name,
-                "batch_rows": batch_rows,
-            }
-            options |= {"state": state, "priority": priority, "attempts": attempts, "breaker": breaker}
-            self.subscribe(handler, *what, **options)
+            self.subscribe(
+                handler,
+                *what,
+                symbol=symbol,
+                where=where,
+                mode=mode,
+                name=name,
+                batch_rows=batch_rows,
+                state=state,
+                priority=priority,
+                attempts=attempts,
+                breaker=breaker,
+            )
             return handler
 
         return register

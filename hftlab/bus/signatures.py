@@ -150,7 +150,9 @@ def read_topics(what: Sequence[What], symbol: str | None) -> tuple[frozenset[Eve
         return frozenset(), None
     else:
         types = frozenset(
-            as_event_type(value) for value in what if not isinstance(value, type) or not issubclass(value, NOTICES)
+            as_event_type(value)  # type: ignore[arg-type]
+            for value in what
+            if not isinstance(value, type) or not issubclass(value, NOTICES)
         ) or frozenset(EventType)
         pattern = symbol
     return types, None if pattern == "*" else pattern

@@ -40,11 +40,13 @@ class Subscription:
     ``types`` and ``pattern`` (a symbol pattern; None: all) say what is wanted, ``where`` is a vectorised predicate over
     rows of a type. ``fields`` are the parameter names of a ``fields`` handler. ``notice``: the class of notices that it
     wants instead of events. Handlers of a greater ``priority`` are called first. ``breaker`` keeps calls from a handler
-    that fails, ``attempts`` is how often one event is tried. The counts are of the whole life of the
-    subscription: ``calls``, and the events ``delivered`` in them, ``failed`` calls, events ``emitted``, events that the
-    breaker ``rejected``, ``dead_lettered`` events, ``timed_out`` calls, for how long it ``held`` the loop at most, and, of
-    a batch handler that was cancelled, the events ``missed`` because its batch was not full yet. A jit handler gets batches,
-    too, and is called once an event; ``state`` is its state, ``compiled`` what it was compiled into.
+    that fails, ``attempts`` is how often one event is tried. A jit handler gets batches, too, and is called once an
+    event; ``state`` is its state, ``compiled`` what it was compiled into.
+
+    The counts are of the whole life of the subscription: ``calls``, and the events ``delivered`` in them, ``failed``
+    calls, events ``emitted``, events that the breaker ``rejected``, ``dead_lettered`` events, ``timed_out`` calls, for
+    how long it held the loop at most (``held_ns_max``), and, of a batch handler that was cancelled, the events
+    ``missed`` because its batch was not full yet.
     """
 
     name: str

@@ -252,8 +252,8 @@ async def test_a_failing_gap_handler_stops_nothing_and_is_recorded() -> None:
 @pytest.mark.parametrize(
     ("what", "options", "match"),
     [
-        ((hl.Gap, hl.MarketDataEvent), {}, "gaps is for gaps alone"),
-        ((hl.Gap,), {"symbol": "A"}, "gaps is for gaps alone"),
+        ((hl.Gap, hl.MarketDataEvent), {}, "notices is for one kind"),
+        ((hl.Gap,), {"symbol": "A"}, "notices is for one kind"),
         ((hl.Gap,), {"where": lambda rows: rows["price"] > 0}, "no where= and no other mode"),
         ((hl.Gap,), {"mode": "batch"}, "no where= and no other mode"),
         ((hl.Gap,), {"mode": "fields"}, "no where= and no other mode"),
