@@ -187,7 +187,7 @@ def interpret(handler: Any, batch: EventBatch, state: Any = None) -> tuple[Event
         raise ValidationError("interpret takes a batch of one type; see EventBatch.only and EventBatch.runs")
     loop = make_loop(python_function(handler), batch.type, parameters)
     failures: list[tuple[int, Exception]] = []
-    runner = CompiledHandler({batch.type: loop}, () if state is None else state, "emit" in parameters)
+    runner = CompiledHandler({batch.type: loop}, _with_attributes(state), "emit" in parameters)
     batch = EventBatch(
         np.ascontiguousarray(batch.records), batch.symbols, batch.sources, session_number=batch.session_number
     )
@@ -196,6 +196,16 @@ def interpret(handler: Any, batch: EventBatch, state: Any = None) -> tuple[Event
     if emitted is not None:
         set_causes(rows, emitted.causes)
     return EventBatch(rows, batch.symbols, batch.sources), failures
+
+
+def _with_attributes(state: Any) -> Any:
+    """The same arrays; rows of structured ones have their fields as attributes, as compiled ones do."""
+    if isinstance(state, tuple):
+        parts = [_with_attributes(one) for one in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    if state is None:
+        return ()
+    return state.view(np.recarray) if state.dtype.names else state
 
 
 def set_causes(rows: Rows, causes: npt.NDArray[np.int64] | int) -> None:

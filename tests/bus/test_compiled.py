@@ -235,6 +235,38 @@ def test_more_than_the_bus_allows_at_once_is_cut_off(bus: EventBus, monkeypatch:
     assert (made.emitted, made.failed, bus.statistics().emissions_refused) == (10, 1, 15)
 
 
+def alternates(record: Any, emit: Any) -> None:
+    emit.signal(record.price, "T")
+    emit.order("BUY", record.price + 1.0, prefix="x")
+
+
+def test_types_that_alternate_keep_the_order_of_their_emission_in_a_run(bus: EventBus) -> None:
+    bus.subscribe(alternates, "market", mode="jit")
+    seen = collect(bus, "signal", "order")
+    run = bus.begin_run("a run", VirtualClock())
+    run.offer(trades(20))
+    run.finish()
+    while not run.work(100, 0).idle:
+        pass
+    assert [event.event_id for event in seen] == [RUN_BIT | number for number in range(40)]
+    assert [event.event_type for event in seen] == [EventType.SIGNAL, EventType.ORDER] * 20
+
+
+def test_live_each_type_keeps_the_order_of_its_emission(bus: EventBus) -> None:
+    bus.subscribe(alternates, "market", mode="jit")
+    strengths: list[float] = []
+    bus.subscribe(lambda strength: strengths.append(strength), "signal", name="strengths")
+    sizes: list[int] = []
+    bus.subscribe(lambda batch: sizes.append(len(batch)), "signal", mode="batch", batch_rows=30, name="batches")
+    orders_seen = collect(bus, "order")
+    bus.offer(trades(2_000))
+    work_off(bus)
+    assert strengths == list(range(2_000))
+    assert [order.quantity for order in orders_seen] == list(range(1, 2_001))
+    assert (sum(sizes), max(sizes)) == (2_000, 30)
+    assert bus.statistics().emitted == 4_000
+
+
 # -- what it does wrong -----------------------------------------------------------------------------------------------
 
 

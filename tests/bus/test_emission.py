@@ -8,9 +8,22 @@ from typing import Any
 import pytest
 
 from hftlab.bus import EventBus, emission
+from hftlab.bus.failures import FailureLog
+from hftlab.bus.signatures import make_subscription
 from hftlab.clock import VirtualClock
 from hftlab.errors import HandlerFailed
-from hftlab.events import Event, EventBatch, EventType, MarketDataEvent, SignalEvent, Source
+from hftlab.events import (
+    Event,
+    EventBatch,
+    EventType,
+    MarketDataEvent,
+    OrderEvent,
+    Side,
+    SignalEvent,
+    Source,
+    SourceTable,
+    SymbolTable,
+)
 from hftlab.events.records import RUN_BIT, Flags, Priority
 from tests.bus.samples import START_NS, one_lane, trades, work_off
 
@@ -289,3 +302,25 @@ def test_emissions_of_every_type_are_found_by_their_subscribers() -> None:
     bus.offer(trades(1))
     work_off(bus)
     assert [event.event_type for event in seen] == [EventType.MARKET_DATA, *EventType]
+
+
+def test_runs_of_one_type_that_became_neighbours_are_taken_together() -> None:
+    symbols, sources = SymbolTable(["A"]), SourceTable()
+    buffer = emission.EmissionBuffer(symbols, sources, FailureLog())
+    buffer.elsewhere = lambda one: one.event_type is EventType.ORDER
+    subscription = make_subscription(lambda batch: None, "market", mode="batch")
+    events = [
+        made
+        for number in range(1_500)
+        for made in (
+            signal(strength=float(number)),
+            OrderEvent(symbol="A", order_id="o", direction=Side.BUY, quantity=1),
+        )
+    ]
+    buffer.add(EventBatch.from_events(events), subscription, lambda: events[0], 5, VirtualClock(START_NS))
+    buffer.add(signal(strength=-1.0), subscription, lambda: events[0], 5, VirtualClock(START_NS))
+    taken = [buffer.take() for _ in range(3)]
+    assert [len(one.rows) for one in taken] == [1_024, 476, 1]
+    assert [strength for one in taken for strength in one.rows["strength"]] == [*range(1_500), -1]
+    assert taken[2].event is not None
+    assert not buffer.waiting

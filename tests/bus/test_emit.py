@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -235,21 +235,28 @@ def test_state_may_be_a_tuple_of_arrays_structured_or_not() -> None:
         (np.zeros(2, [("volume", "f8"), ("count", "i4")]), np.zeros(1, np.float32)) for _ in range(2)
     ]  # fmt: skip
     batch = trades([1.0, 2.0, 3.0])
-    interpret_with = make_plain(structured)
-    interpret_with(batch, states[0])
+    assert interpret(structured, batch, states[0])[1] == []
     assert compile_handler(structured, frozenset({EventType.MARKET_DATA}), states[1]).handle(batch, unexpected) is None
     for totals, last in states:
         assert totals.tolist() == [(4.0, 2), (2.0, 1)]
         assert last.tolist() == [3.0]
 
 
-def make_plain(handler: Callable[..., Any]) -> Callable[[EventBatch, Any], Any]:
-    """``interpret``, with records of the state as attributes, as compiled ones have them."""
+class Book(NamedTuple):
+    bids: np.ndarray[Any, Any]
+    asks: np.ndarray[Any, Any]
 
-    def run(batch: EventBatch, state: tuple[np.ndarray[Any, Any], ...]) -> Any:
-        return interpret(handler, batch, tuple(one.view(np.recarray) if one.dtype.names else one for one in state))
 
-    return run
+def named(record: Any, state: Any) -> None:
+    state.bids[0] += record.price
+    state.asks[0] -= record.price
+
+
+def test_state_may_be_a_named_tuple_of_arrays() -> None:
+    books = [Book(np.zeros(1), np.zeros(1)) for _ in range(2)]
+    assert interpret(named, trades([1.0, 2.0]), books[0])[1] == []
+    compile_handler(named, frozenset({EventType.MARKET_DATA}), books[1]).handle(trades([1.0, 2.0]), unexpected)
+    assert [(book.bids[0], book.asks[0]) for book in books] == [(3.0, -3.0)] * 2
 
 
 def unexpected(position: int, error: Exception) -> None:
