@@ -2,8 +2,8 @@
 
 ``rows`` looks at what was published, ``lanes`` for what names its lane there, ``emitted`` at what a compiled handler
 emitted; all are cached on disk. ``jit`` makes the loop round a handler, which is compiled when it is subscribed;
-``emit`` is what the handler emits with, ``texts`` how its texts get into rows, and ``record_views`` what it sees of a
-row. Each of those runs as plain Python, too.
+``emit`` is what the handler emits with, ``putting`` and ``texts`` how numbers and texts get into rows, and
+``record_views`` what it sees of a row. Each of those runs as plain Python, too.
 """
 
 from __future__ import annotations
