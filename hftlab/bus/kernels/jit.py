@@ -1,7 +1,7 @@
 """The loop round a user's handler: compiled with it, so that a row costs no call.
 
-A handler that adds to its state takes 3.5 ns a row, most of it the wait for the sum to reach memory. The loop notes in the
-control block (see ``layout``) which row it is at, so that whoever called it knows which row raised, and can go on
+A handler that adds to its state takes 3.5 ns a row, most of it the wait for the sum to reach memory. The loop notes in
+the control block (see ``layout``) which row it is at, so that whoever called it knows which row raised, and can go on
 behind it. ``state`` is an argument: 0.2 µs an array and batch, and LLVM drops the reference counting in the loop.
 """
 
