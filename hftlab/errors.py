@@ -14,6 +14,7 @@
     │   ├── BusBusy                        somebody else's run is on the bus
     │   ├── BusClosed                      publishing to, or waiting for, a bus that was closed
     │   ├── BusFull                        publish_nowait on a full queue
+    │   ├── BreakerOpen                    a handler's circuit breaker kept an event from it
     │   ├── CascadeError                   handlers that emit without end
     │   └── HandlerFailed                  a handler raised: the event, the handler and the cause are kept
     ├── OrderError
@@ -89,6 +90,10 @@ class BusClosed(BusError):
 
 class BusFull(BusError):
     """A queue has no room and the caller chose not to wait."""
+
+
+class BreakerOpen(BusError):
+    """A handler's circuit breaker is open: it failed too often. The event went to the dead letters instead."""
 
 
 class CascadeError(BusError):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from hftlab.bus.admission import Admission
+from hftlab.bus.dead_letters import DeadLetters
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.flowing import Flow, Overflow
@@ -67,7 +68,7 @@ class EventBus:
         self.symbols = SymbolTable()
         self.sources = SourceTable()
         self.clock: Clock = clock or SystemClock()
-        self.failures = FailureLog()
+        self.failures = FailureLog(lambda: self.clock.now_ns())
         self._capacity = {t: sizes.get(t, DEFAULT_CAPACITY) for t in EventType}
         self.priorities = priorities or Priorities()
         self._lanes = Lanes(self._capacity, self.failures, self.symbols, self.sources, self.clock, self.priorities)
@@ -294,6 +295,11 @@ class EventBus:
             dispatcher.settle(suspended, reached)
             self._progress.notify()
             self._wake.notify()
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The events that handlers failed on, or that circuit breakers kept from them: ``.to_frame()``, ``.take()``."""
+        return self.failures.dead_letters
 
     def raise_failures(self) -> None:
         """Raise HandlerFailed for the first failure that no call has raised yet."""

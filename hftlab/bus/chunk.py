@@ -24,8 +24,10 @@ from hftlab.bus.failures import FailureLog
 from hftlab.bus.plan import Plan, event_id_at, event_or_row
 from hftlab.bus.routing import Routes
 from hftlab.bus.subscriptions import Subscription
+from hftlab.clock import Clock
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import RECORD, EventType, Rows
+from hftlab.events.rowbytes import take_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 
@@ -63,6 +65,7 @@ class Chunk:
         sources: SourceTable,
         failures: FailureLog,
         coroutines: Coroutines,
+        clock: Clock | None = None,
     ) -> None:
         self.parts = parts
         self.count = count
@@ -73,12 +76,18 @@ class Chunk:
         self._symbols, self._sources, self._failures = symbols, sources, failures
         self._coroutines = coroutines
         self._arrivals: npt.NDArray[np.int64] | None = None
-        plan = Plan(parts, routes, symbols, sources)
+        self._clock = clock
+        self._lost: set[int] = set()
+        plan = Plan(parts, routes, symbols, sources, self._times_at)
         self._plan = plan
         self._calls = plan.count
         self._counted = 0
         self._cut = False
         self._pausing = False
+        if plan.limit is not None:
+            self.limit, self._cut = plan.limit, True
+        self._guarded = {one: one.breaker for one in plan.owners if one.breaker is not None}
+        self._recorded = 0  # calls whose outcome the breakers know
         self._cursor, self._where = plan.cursor, plan.places
         self._results: Iterator[Any] = chain(plan.results, (_STOPPED,))
 
@@ -161,7 +170,46 @@ class Chunk:
 
     def _fail(self, error: BaseException) -> None:
         at = self._made - 1
-        self._failures.record(self._owner(at), self.event_at(self._row(at)), error)
+        subscription, event = self._owner(at), self.event_at(self._row(at))
+        for _ in range(subscription.attempts - 1):
+            try:
+                result = subscription.call(event)
+            except Exception as again:
+                error = again
+                continue
+            if result is not None:
+                self._take(result)
+            return
+        self._lost.add(self._row(at))
+        if subscription.breaker is not None:
+            self._record_successes(at)
+            self._recorded = at + 1
+            if not subscription.breaker.record_failure(self._time_of(at)):
+                self.end_after_row()
+        self._failures.record(subscription, event, error)
+
+    # -- circuit breakers -----------------------------------------------------------------------------------------
+
+    def _record_successes(self, end: int) -> None:
+        """Tell breakers of the calls before ``end`` that they have not heard of: those that failed they have."""
+        begin, self._recorded = self._recorded, max(end, self._recorded)
+        if begin >= end:
+            return
+        for subscription, breaker in self._guarded.items():
+            successes = self._plan.calls_of(subscription, begin, end)
+            if successes and not breaker.record(successes, self._time_of(end - 1)):
+                self.end_after_row()
+
+    def _time_of(self, call: int) -> int:
+        return int(self._times_at(np.array([self._row(call)], np.intp))[0])
+
+    def _times_at(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+        """When the rows at some positions are handled: by the clock, or, where rows drive it, at their arrival."""
+        if self._clock is not None:
+            return np.full(len(places), self._clock.now_ns(), np.int64)
+        self.reached_ns(1)
+        assert self._arrivals is not None
+        return self._arrivals[places]
 
     def pause(self) -> None:
         """Have ``advance`` come back within 32 calls: something more urgent has come. From within a call, too."""
@@ -185,11 +233,35 @@ class Chunk:
             # Of rows behind that, the next plan finds them again.
             if position < self.done:
                 self._failures.record(subscription, self.event_at(position), error)
+            if position < self.done:
+                self._lost.add(position)
+        for subscription, places in self._plan.rejections:
+            self._reject(subscription, places[places < self.done])
         self.count_calls()
+        for subscription, permits in self._plan.permits.items():
+            unused = permits - self._plan.calls_of(subscription, 0, self._made)
+            if unused > 0:
+                self._guarded[subscription].release(unused)
+
+    def _reject(self, subscription: Subscription, places: npt.NDArray[np.intp]) -> None:
+        for part in self.parts:
+            own = places if part.positions is None else np.flatnonzero(np.isin(part.positions, places))
+            if len(own):
+                rows = take_rows(part.rows, own)
+                events = EventBatch(rows, self._symbols, self._sources, session_number=part.session_number)
+                self._failures.reject(subscription, events)
+        self._lost.update(places.tolist())
+
+    @property
+    def lost(self) -> int:
+        """How many of the rows that are done some handler did not get done."""
+        return len(self._lost)
 
     def count_calls(self) -> None:
         """Add the calls that were made since the last time to the subscriptions' counts."""
         before, self._counted = self._counted, self._made
+        if self._guarded:
+            self._record_successes(self._made - (self.suspended is not None))
         if self._plan.whose is None:
             if self._counted > before:
                 _count(self._plan.owners[0], self._counted - before)

@@ -287,7 +287,14 @@ class Dispatcher:
 
     def _chunk_of(self, parts: Sequence[Part], count: int) -> Chunk:
         return Chunk(
-            parts, count, self._routes, self._symbols, self._sources, self._failures, self.coroutines
+            parts,
+            count,
+            self._routes,
+            self._symbols,
+            self._sources,
+            self._failures,
+            self.coroutines,
+            None if self._driven is not None else self.clock,
         )  # fmt: skip
 
     def _begin_notice(self, notice: object) -> None:
@@ -350,6 +357,7 @@ class Dispatcher:
             self._driven.follow(None)
             self._driven.advance_to(chunk.reached_ns(chunk.done))
         chunk.close()
+        self.dead_lettered += chunk.lost
         self._chunk = None
         waits = self._backlog.dispatched(chunk.parts, chunk.done)
         if self.on_dispatched is not None and waits:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+from hftlab.bus.dead_letters import DeadLetters
 from hftlab.bus.subscriptions import Subscription
-from hftlab.errors import HandlerFailed
+from hftlab.errors import BreakerOpen, HandlerFailed
 from hftlab.events.batch import EventBatch
 from hftlab.events.types import Event
 
@@ -43,8 +45,9 @@ class Failure:
 class FailureLog:
     """The latest 100 failures, and the count of all. Iterates from the oldest that is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.count = 0
+        self.dead_letters = DeadLetters(now_ns)
         self._kept: deque[Failure] = deque(maxlen=KEPT)
         self._unraised: Failure | None = None
         self._unraised_count = 0
@@ -56,12 +59,22 @@ class FailureLog:
         # The bus's own frames say nothing to the user, and would keep whole chunks of rows alive.
         error.__traceback__ = _behind_the_bus(error.__traceback__)
         subscription.failed += 1
+        subscription.dead_lettered += lost
+        self.dead_letters.add(subscription.name, event, error, subscription.attempts)
         failure = Failure(subscription.name, event, error, lost)
         self.count += 1
         self._kept.append(failure)
         self._unraised_count += 1
         if self._unraised is None:
             self._unraised = failure
+
+    def reject(self, subscription: Subscription, events: EventBatch) -> None:
+        """Keep what a handler's circuit breaker does not let through: no failure, but dead letters."""
+        subscription.rejected += len(events)
+        subscription.dead_lettered += len(events)
+        assert subscription.breaker is not None
+        error = BreakerOpen(f"the circuit breaker of {subscription.name} is {subscription.breaker.state.value}")
+        self.dead_letters.add(subscription.name, events, error, 0)
 
     def raise_first(self) -> None:
         """Raise HandlerFailed for the first failure since the last call, if any; the others are counted in it."""

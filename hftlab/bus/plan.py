@@ -15,10 +15,11 @@ left, so nobody counts; and cutting the list off ends the calls early, even from
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from hftlab.bus.backlog import Part
 from hftlab.bus.routing import Places, Routes
@@ -30,9 +31,16 @@ from hftlab.events.records import RUN_BIT, EventType, Flags, Rows, event_id
 from hftlab.events.rowbytes import take_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import ROW_CLASSES
+from hftlab.flow.breaker import CircuitBreaker
 
 # What a row that holds no valid text or enum raises when it is converted.
 UNREADABLE = (CodecError, KeyError, ValueError, IndexError)
+
+
+Breakers = Mapping[Subscription, CircuitBreaker]
+
+Times = Callable[[Places], npt.NDArray[np.int64]]
+"""When the rows at some places of a chunk are handled, in ns UTC."""
 
 
 class Refusal(NamedTuple):
@@ -56,16 +64,28 @@ class Plan:
 
     ``owners`` are the handlers, ``whose`` says by call which of them it is (None: there is one), ``places`` which row
     of the chunk it is of (None: call ``i`` is of row ``i``). ``refusals`` are in no particular order.
+
+    Circuit breakers are asked here, with ``times``: when the rows at some places are handled. ``rejections``
+    are the rows that they keep from their handlers, ``permits`` the calls that they allowed, and ``limit`` the row from
+    which on they can't tell before the calls made till then have come to something (None: there is none).
     """
 
     def __init__(
-        self, parts: Sequence[Part], routes: Mapping[EventType, Routes], symbols: SymbolTable, sources: SourceTable
+        self,
+        parts: Sequence[Part],
+        routes: Mapping[EventType, Routes],
+        symbols: SymbolTable,
+        sources: SourceTable,
+        times: Times | None = None,
     ) -> None:
         self.count = 0
         self.owners: list[Subscription] = []
         self.whose: Places | None = None
         self.places: Places | None = None
         self.refusals: list[Refusal] = []
+        self.rejections: list[tuple[Subscription, Places]] = []
+        self.permits: dict[Subscription, int] = {}
+        self.limit: int | None = None
         self.queue: list[Any] = []
         self.cursor: Iterator[Any] = iter(self.queue)
         self.results: Iterator[Any] = self.cursor
@@ -75,10 +95,11 @@ class Plan:
         for part in self._parts:
             self._bases.append(len(self.owners))
             self.owners += routes[part.event_type].subscriptions
-        if len(self.owners) == 1:
+        asked = {one: one.breaker for one in self.owners if one.breaker and not one.breaker.permits_all}
+        if len(self.owners) == 1 and not asked:
             self._plan_one(self._parts[0], routes[self._parts[0].event_type])
         elif self.owners:
-            self._plan_several(routes)
+            self._plan_several(routes, asked, times)
 
     # -- which calls ----------------------------------------------------------------------------------------------
 
@@ -102,7 +123,7 @@ class Plan:
         rows = part.rows if local is None else take_rows(part.rows, local)
         self._start(*self._calls_of_one(part, self.owners[0], rows))
 
-    def _plan_several(self, routes: Mapping[EventType, Routes]) -> None:
+    def _plan_several(self, routes: Mapping[EventType, Routes], asked: Breakers, times: Times | None) -> None:
         whose, local, places = [], [], []
         for part, base in zip(self._parts, self._bases, strict=True):
             calls = routes[part.event_type].calls(part.rows, self._symbols, self._refuser(part))
@@ -116,6 +137,8 @@ class Plan:
             joined = np.concatenate(places)
             order = np.argsort(joined, kind="stable")
             merged = _Calls(np.concatenate(whose)[order], np.concatenate(local)[order], joined[order])
+        if asked and times is not None:
+            merged = self._permitted(merged, asked, times)
         if not len(merged.whose):
             return
         try:
@@ -126,6 +149,33 @@ class Plan:
                 self._iterate_several(merged)
         self.count = len(self.queue)
         self.whose, self.places = merged.whose, merged.places
+
+    def calls_of(self, subscription: Subscription, begin: int, end: int) -> int:
+        """How many of the calls ``begin … end - 1`` are of one handler: it may own several types."""
+        if self.whose is None:
+            return end - begin if subscription in self.owners else 0
+        owned = [place for place, one in enumerate(self.owners) if one is subscription]
+        return int(np.count_nonzero(np.isin(self.whose[begin:end], owned)))
+
+    def _permitted(self, calls: _Calls, asked: Breakers, times: Times) -> _Calls:
+        """The calls that the breakers of some owners permit, up to the first of which one can't tell."""
+        kept = np.ones(len(calls.whose), bool)
+        for subscription, breaker in asked.items():
+            owned = [place for place, one in enumerate(self.owners) if one is subscription]
+            own = np.flatnonzero(np.isin(calls.whose, owned))
+            if not len(own):
+                continue
+            rejected, permitted = breaker.permit(times(calls.places[own]))
+            kept[own[:rejected]] = False
+            if rejected:
+                self.rejections.append((subscription, calls.places[own[:rejected]]))
+            self.permits[subscription] = permitted
+            if rejected + permitted < len(own):
+                undecided = int(calls.places[own[rejected + permitted]])
+                self.limit = undecided if self.limit is None else min(self.limit, undecided)
+        if self.limit is not None:
+            kept &= calls.places < self.limit
+        return _Calls(calls.whose[kept], calls.local[kept], calls.places[kept])
 
     # -- the iterators --------------------------------------------------------------------------------------------
 

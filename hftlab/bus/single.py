@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from operator import attrgetter
+from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
 
@@ -12,7 +10,7 @@ from hftlab.bus.chunk import Outcome
 from hftlab.bus.coroutines import Coroutines, Suspended
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.subscriptions import Subscription
-from hftlab.events.records import MAX_LOG_SEQUENCE, Rows
+from hftlab.events.records import Rows
 from hftlab.events.types import Event
 
 
@@ -51,10 +49,7 @@ class Single:
             subscription.calls += 1
             subscription.delivered += 1
             try:
-                if subscription.mode == "fields":
-                    result = subscription.handler(*_values_of(subscription.fields)(self.event))
-                else:
-                    result = subscription.handler(self.event)
+                result = subscription.call(self.event)
             except Exception as error:
                 self._failures.record(subscription, self.event, error)
                 continue
@@ -91,13 +86,3 @@ class Single:
     def id_at(self, position: int) -> int:
         """The id that names it as a cause."""
         return self._cause
-
-
-@lru_cache(maxsize=1_024)
-def _values_of(fields: tuple[str, ...]) -> Callable[[Event], tuple[Any, ...]]:
-    """From an event to the values of its fields, as a field handler gets them out of a row."""
-    if len(fields) > 1 and "log_sequence" not in fields:
-        return attrgetter(*fields)
-    return lambda event: tuple(
-        event.event_id & MAX_LOG_SEQUENCE if field == "log_sequence" else getattr(event, field) for field in fields
-    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from hftlab.bus.compiled import CompiledHandler
 from hftlab.errors import ValidationError
 from hftlab.events.batch import EventBatch
-from hftlab.events.records import EventType, Rows
+from hftlab.events.records import MAX_LOG_SEQUENCE, EventType, Rows
 from hftlab.events.rowbytes import take_rows
 from hftlab.events.tables import SymbolTable
 from hftlab.events.types import Event
@@ -86,6 +88,12 @@ class Subscription:
     def queued(self) -> int:
         """How many events wait in the handler's own queue."""
         return 0
+
+    def call(self, event: Any) -> Any:
+        """Call the handler with an event object, or the values of its fields that it takes."""
+        if self.mode == "fields":
+            return self.handler(*_values_of(self.fields)(event))
+        return self.handler(event)
 
     def wants(self, symbol: str) -> bool:
         """Whether the symbol is one of those that this handler asked for."""
@@ -165,3 +173,13 @@ def check_mask(mask: object, count: int, name: str) -> npt.NDArray[np.bool_]:
             f"where= of {name} takes records and returns a boolean array, one value a row ({count},); got {got}"
         )
     return mask
+
+
+@lru_cache(maxsize=1_024)
+def _values_of(fields: tuple[str, ...]) -> Callable[[Event], tuple[Any, ...]]:
+    """From an event to the values of its fields, as a field handler gets them out of a row."""
+    if len(fields) > 1 and "log_sequence" not in fields:
+        return attrgetter(*fields)
+    return lambda event: tuple(
+        event.event_id & MAX_LOG_SEQUENCE if field == "log_sequence" else getattr(event, field) for field in fields
+    )

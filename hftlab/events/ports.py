@@ -89,6 +89,14 @@ class Work(NamedTuple):
     pending: bool = False
 
 
+class DeadLetterPort(Protocol):
+    """Whoever keeps dead letters for good. Called on the bus's thread, in the middle of its work; returns at once."""
+
+    def put(self, letter: Any) -> None:
+        """Take a ``bus.DeadLetter``: handler, event or batch, error, attempts, at_ns."""
+        ...
+
+
 class PausableSource(Protocol):
     """Whatever sends events to a bus and can be told to wait. Called on the bus's thread; returns at once."""
 
@@ -98,6 +106,35 @@ class PausableSource(Protocol):
 
     def resume(self) -> None:
         """Go on: the queues are drained."""
+        ...
+
+
+class LiveBus(Protocol):
+    """What a live source needs of a bus: somewhere to send to, and to be told when to wait. ``bus.EventBus`` is one."""
+
+    @property
+    def clock(self) -> ReadClock:
+        """The time by which the bus stamps what comes in."""
+        ...
+
+    def offer(self, batch: EventBatch) -> int:
+        """Queue as many of the batch's first rows as have room, and return how many. Never waits."""
+        ...
+
+    def attach(self, source: PausableSource) -> None:
+        """Tell the source to pause and to resume from now on."""
+        ...
+
+    def detach(self, source: PausableSource) -> None:
+        """Tell it no more; one that is not attached is left alone."""
+        ...
+
+
+class ReadClock(Protocol):
+    """A clock that is only asked. ``clock.SystemClock`` is one."""
+
+    def now_ns(self) -> int:
+        """The time now, in ns UTC."""
         ...
 
 
