@@ -107,6 +107,7 @@ class TypeQueue:
         self.windows: list[Window] = []
         self._ring: Ring | None = None
         self._rows = np.empty(0, DTYPES[event_type])
+        self._plain = self._rows.view(PLAIN)
         self._pushed = self._dispatched = self._shown = self._released = self._removed = 0
         self._due: list[Due] = []
         # Spans of rows that were taken back, passed over when their turn comes. In order, and never side by side.
