@@ -108,7 +108,7 @@ class TypeQueue:
         self._ring: Ring | None = None
         self._rows = np.empty(0, DTYPES[event_type])
         self._plain = self._rows.view(PLAIN)
-        self._pushed = self._dispatched = self._shown = self._released = self._removed = 0
+        self._pushed = self._dispatched = self._shown = self._released = self._removed = self._lost_until = 0
         self._due: list[Due] = []
         # Spans of rows that were taken back, passed over when their turn comes. In order, and never side by side.
         self._withdrawn: deque[tuple[int, int]] = deque()
@@ -215,6 +215,8 @@ class TypeQueue:
         What stands before the last of them moves up, so that one span is left to pass over: removing the first rows
         moves nothing.
         """
+        for window in self.windows:
+            window.detach(self._span)  # as in withdraw
         self._removed += len(places)
         live = self._live(taken)[: places[-1] + 1]
         end = int(live[-1]) + 1
@@ -341,6 +343,17 @@ class TypeQueue:
         if due in self._due:
             self._due.remove(due)
             self._release()
+
+    def newly_lost(self, due: Due, lost: int) -> int:
+        """How many published rows of a batch, of which a handler did not get ``lost`` done, no batch was lost with yet.
+
+        Batches of several handlers show the same rows: each row is counted once.
+        """
+        if not lost or due.begin is None:
+            return 0
+        begin = max(due.begin, self._lost_until)
+        self._lost_until = max(self._lost_until, due.begin + due.published)
+        return min(lost, max(self._lost_until - begin, 0))
 
     def _release(self) -> None:
         """Free the ring up to the first row that is undispatched, or that a window or a due batch shows."""

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hftlab.bus.queues import MAX_CAPACITY, TypeQueue
+from hftlab.bus.queues import MAX_CAPACITY, Due, TypeQueue
 from hftlab.bus.subscriptions import Subscription
 from hftlab.errors import ValidationError
 from hftlab.events import EventType, SourceTable, SymbolTable
@@ -209,3 +212,137 @@ def test_a_batch_is_a_view_where_it_lies_in_one_piece(queue: TypeQueue) -> None:
         for due in pass_on(queue, 64):
             assert np.shares_memory(due.rows, queue._rows)
             queue.delivered(due)
+
+
+# -- taken out --------------------------------------------------------------------------------------------------------
+
+
+class Removal(RuleBasedStateMachine):
+    """Rows come in, are dispatched through windows, and are removed from anywhere behind those that a chunk shows:
+    against lists. What windows and due batches show is never written over."""
+
+    @initialize(sizes=st.lists(st.sampled_from([1, 3, 40, 300, 512]), max_size=2))
+    def begin(self, sizes: list[int]) -> None:
+        self.queue = TypeQueue(EventType.MARKET_DATA, CAPACITY)
+        self.queue.arrange([batches(f"batches {at}", size) for at, size in enumerate(sizes)])
+        self.sizes = sizes
+        self.waiting: list[int] = []
+        self.windows: list[list[int]] = [[] for _ in sizes]
+        self.due: list[tuple[Due, list[int]]] = []
+        self.number = self.gone = 0
+
+    @rule(count=st.sampled_from([1, 7, 150, 400, 1_024]))
+    def push(self, count: int) -> None:
+        taken = self.queue.push(trades(count, first=self.number).records)
+        assert taken == min(count, CAPACITY) or self.queue.free == 0
+        self.waiting += range(self.number, self.number + taken)
+        self.number += taken
+
+    @rule(count=st.sampled_from([1, 2, 33, 300, 1_024]))
+    def dispatch(self, count: int) -> None:
+        rows = self.queue.peek(min(count, self.queue.room))["price"].tolist()
+        assert rows == self.waiting[: len(rows)]
+        assert rows or not self.waiting
+        for due in pass_on(self.queue, len(rows)):
+            at = [window.subscription for window in self.queue.windows].index(due.subscription)
+            self.due.append((due, [*self.windows[at], *rows][: self.sizes[at]]))
+        for at, size in enumerate(self.sizes):
+            window = [*self.windows[at], *rows]
+            self.windows[at] = [] if len(window) == size else window
+        del self.waiting[: len(rows)]
+
+    @precondition(lambda self: self.due)
+    @rule(data=st.data())
+    def deliver(self, data: st.DataObject) -> None:
+        due, _ = self.due.pop(data.draw(st.integers(0, len(self.due) - 1)))
+        self.queue.delivered(due)
+
+    @rule(taken=st.sampled_from([0, 0, 1, 30, 200]), begin=st.floats(0, 1), step=st.integers(1, 5), data=st.data())
+    def remove(self, taken: int, begin: float, step: int, data: st.DataObject) -> None:
+        taken = min(taken, len(self.waiting))
+        left = self.waiting[taken:]
+        assert self.queue.undispatched(taken)["price"].tolist() == left
+        count = data.draw(st.integers(0, len(left)))
+        places = list(range(round(begin * len(left)), len(left), step))[:count]
+        if not places:
+            return
+        self.queue.remove(taken, np.array(places, np.intp))
+        for place in reversed(places):
+            del self.waiting[taken + place]
+        self.gone += len(places)
+
+    @invariant()
+    def nothing_is_lost_or_written_over(self) -> None:
+        if not hasattr(self, "queue"):
+            return
+        assert self.queue.undispatched(0)["price"].tolist() == self.waiting
+        assert self.queue.waiting == len(self.waiting)
+        assert self.queue.drained == self.number - self.gone - len(self.waiting)
+        assert [window.count for window in self.queue.windows] == [len(window) for window in self.windows]
+        for due, rows in self.due:
+            assert due.rows["price"].tolist() == rows
+        if not any(self.windows) and not self.due and not self.waiting:
+            assert self.queue.free == CAPACITY
+
+
+Removal.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+TestRemoval = Removal.TestCase
+
+
+def test_a_queue_that_never_held_a_row_has_none_to_remove(queue: TypeQueue) -> None:
+    assert len(queue.undispatched(0)) == 0
+    assert (queue.waiting, queue.drained, queue.free) == (0, 0, CAPACITY)
+
+
+def test_removing_the_oldest_moves_nothing(queue: TypeQueue) -> None:
+    queue.push(trades(10).records)
+    queue.remove(0, np.arange(4))
+    assert queue.peek(100)["price"].tolist() == [4, 5, 6, 7, 8, 9]
+    assert queue.free == CAPACITY - 6
+
+
+def test_what_stays_before_a_removed_row_moves_up_beside_the_rest(queue: TypeQueue) -> None:
+    queue.push(trades(10).records)
+    queue.remove(0, np.array([2, 5, 9]))
+    assert queue.peek(100)["price"].tolist() == [0, 1, 3, 4, 6, 7, 8]
+    assert queue.free == CAPACITY - 7
+
+
+def test_places_behind_a_chunk_in_progress_come_back_with_its_end(queue: TypeQueue) -> None:
+    queue.push(trades(10).records)
+    shown = queue.peek(4)
+    queue.remove(4, np.arange(3))
+    assert shown["price"].tolist() == [0, 1, 2, 3]
+    assert queue.free == CAPACITY - 10
+    pass_on(queue, 4)
+    assert queue.peek(100)["price"].tolist() == [7, 8, 9]
+    assert queue.free == CAPACITY - 3
+
+
+def test_rows_may_be_removed_across_the_end_of_the_ring_and_around_those_taken_back(queue: TypeQueue) -> None:
+    queue.push(trades(1_000).records)
+    pass_on(queue, 1_000)
+    queue.push(trades(20).records)
+    queue.withdraw(5)
+    queue.push(trades(20, first=100).records)
+    assert queue.undispatched(0)["price"].tolist() == [*range(15), *range(100, 120)]
+    queue.remove(3, np.array([0, 13, 30]))
+    left: list[float] = []
+    while queue.waiting:
+        rows = queue.peek(100)["price"].tolist()
+        left += rows
+        pass_on(queue, len(rows))
+    assert left == [0, 1, 2, *range(4, 15), 100, *range(102, 118), 119]
+    assert queue.free == CAPACITY
+
+
+def test_a_window_does_not_hold_the_places_of_rows_that_were_removed(queue: TypeQueue) -> None:
+    queue.arrange([batches(batch_rows=512)])
+    queue.push(trades(5).records)
+    pass_on(queue, 5)
+    for _ in range(20):
+        assert queue.push(trades(500, first=1_000).records) == 500
+        queue.remove(0, np.arange(500))
+    queue.push(trades(507, first=5).records)
+    (due,) = pass_on(queue, 507)
+    assert due.rows["price"].tolist() == list(range(512))
