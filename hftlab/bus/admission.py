@@ -12,10 +12,11 @@ import numpy.typing as npt
 from hftlab.bus.backlog import Backlog
 from hftlab.bus.flowing import Flow, Overflow, by_type
 from hftlab.bus.kernels.conflation import superseded_rows
-from hftlab.events.batch import EventBatch
-from hftlab.events.records import RECORD, ROW_BYTES, RUN_BIT, EventType, Priority, Rows, of_type, split_event_id
+from hftlab.events.batch import EventBatch, as_event_type
+from hftlab.events.records import RECORD, ROW_BYTES, RUN_BIT, EventType, Priority, Rows, blank, of_type, split_event_id
 from hftlab.events.rowbytes import concat_rows, copy_rows, take_rows
 from hftlab.events.tables import SymbolTable
+from hftlab.events.types import Event
 from hftlab.flow.watermarks import WaterStatistics
 
 if TYPE_CHECKING:
@@ -84,6 +85,18 @@ class Admission:
     def water_of(self, lane: Lane) -> WaterStatistics:
         """A lane's pressure episodes."""
         return self._lanes.control.water[lane.level].statistics()
+
+    def credits(self, event: Event | type[Event] | EventType) -> int:
+        """How many more events of a type its lane takes before it reaches its high-water mark."""
+        if isinstance(event, Event):
+            event_type, level = event.event_type, self._lanes.priorities.lane_of_event(event)
+        else:
+            event_type = as_event_type(event)
+            found = self._lanes.priorities.lanes(blank(1, event_type), SymbolTable(["any"]))
+            level = found if isinstance(found, Priority) else Priority(int(found[0]))
+        lane = self._lanes[level]
+        waiting = lane.backlog.queues[event_type].waiting
+        return self._lanes.control.water[level].credits(waiting, self.limits[event_type])
 
     def name_of(self, backlog: Backlog) -> str:
         """The name of the lane that a backlog is of."""

@@ -22,10 +22,11 @@ from hftlab.bus.signatures import What, make_subscription, read_topics
 from hftlab.bus.statistics import BusStatistics, html_of_bus, statistics_of_handler, statistics_of_lane
 from hftlab.bus.subscriptions import DEFAULT_BATCH_ROWS, Mode, Subscription, Where
 from hftlab.bus.waiting import Signal
+from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock, SystemClock
 from hftlab.errors import BusBusy, ValidationError
 from hftlab.events.batch import EventBatch
-from hftlab.events.ports import DrivenClock, Observer, Work
+from hftlab.events.ports import DrivenClock, Observer, PausableSource, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
@@ -385,6 +386,32 @@ class EventBus:
         self._admission.change(flow)
         self._lanes.schedule.ageing_ns = round(flow.ageing_s * 1e9)
         self._lanes.schedule.inherit = flow.inherit
+        self._lanes.watchdog.limit_ns = round(flow.watchdog_s * 1e9) or 1 << 62
+
+    def attach(self, source: PausableSource) -> None:
+        """Have a source told to pause when a lane is filled to the high-water mark, and to resume when it is drained.
+
+        It is told at once if it has to wait now. Attaching twice is once.
+        """
+        control = self._lanes.control
+        if source not in control.sources:
+            control.sources.append(source)
+            if control.paused:
+                source.pause()
+
+    def detach(self, source: PausableSource) -> None:
+        """Tell a source no more; harmless if it never was attached."""
+        if source in self._lanes.control.sources:
+            self._lanes.control.sources.remove(source)
+
+    def credits(self, event: Event | type[Event] | EventType = EventType.MARKET_DATA) -> int:
+        """How many more events of a type its lane takes before sources are told to pause; 0 while they are."""
+        return self._admission.credits(event)
+
+    @property
+    def held_up(self) -> HoldUps:
+        """Handlers that held the loop for longer than ``flow.watchdog_s``: ``.to_frame()``."""
+        return self._lanes.watchdog
 
     # -- order ----------------------------------------------------------------------------------------------------
 

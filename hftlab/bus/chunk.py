@@ -24,20 +24,26 @@ from hftlab.bus.failures import FailureLog
 from hftlab.bus.plan import Plan, event_id_at, event_or_row
 from hftlab.bus.routing import Routes
 from hftlab.bus.subscriptions import Subscription
+from hftlab.bus.watchdog import MOST_CALLS, HoldUps
 from hftlab.clock import Clock
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import RECORD, EventType, Rows
 from hftlab.events.rowbytes import take_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
+from hftlab.flow.breaker import CircuitBreaker
 
-# Calls between two looks at the clock.
-_STRIDE = 32
+# Calls between two looks at the clock, at most.
+_STRIDE = MOST_CALLS
 
 # What follows results that ended too early: a handler let a StopIteration escape, or the calls were cut off.
 _STOPPED: Any = object()
 
 _hint = operator.length_hint
+
+
+# From here on it is worth asking whether calls were slow.
+_LONG_NS = 100_000
 
 
 class Outcome(enum.Enum):
@@ -66,6 +72,7 @@ class Chunk:
         failures: FailureLog,
         coroutines: Coroutines,
         clock: Clock | None = None,
+        watchdog: HoldUps | None = None,
     ) -> None:
         self.parts = parts
         self.count = count
@@ -87,6 +94,8 @@ class Chunk:
         if plan.limit is not None:
             self.limit, self._cut = plan.limit, True
         self._guarded = {one: one.breaker for one in plan.owners if one.breaker is not None}
+        self._slow_ns = _slow_ns(self._guarded) if clock is not None and self._guarded else 0
+        self._watchdog = watchdog or HoldUps()
         self._recorded = 0  # calls whose outcome the breakers know
         self._cursor, self._where = plan.cursor, plan.places
         self._results: Iterator[Any] = chain(plan.results, (_STOPPED,))
@@ -106,12 +115,20 @@ class Chunk:
         cursor = self._cursor
         last_call = self._call_of_row(min(last, self.limit))
         at = self._calls - _hint(cursor)
+        watchdog = self._watchdog
+        looked_ns = time.perf_counter_ns()
         while at < last_call or self.emitted:
             # What a row's handlers emitted waits until all handlers of that row were called.
-            stop = self._end_of_row(at - 1) if self.emitted else min(at + _STRIDE, last_call)
+            stride = 1 if self._slow_ns else watchdog.stride
+            stop = self._end_of_row(at - 1) if self.emitted else min(at + stride, last_call)
             if at < stop:
+                begun = at
                 self._call(stop - at)
                 at = self._calls - _hint(cursor)
+                now_ns = time.perf_counter_ns()
+                elapsed_ns, looked_ns = now_ns - looked_ns, now_ns
+                if stride < _STRIDE or elapsed_ns > _LONG_NS:
+                    self._look(elapsed_ns, begun, at)
             if self.suspended is not None:
                 return Outcome.AWAITING
             if self.emitted:
@@ -120,9 +137,22 @@ class Chunk:
             elif at < last_call:
                 if self._cut:
                     last_call = min(last_call, self._calls)
-                if at < last_call and (self._pausing or time.perf_counter_ns() >= deadline_ns):
+                if at < last_call and (self._pausing or looked_ns >= deadline_ns):
                     return Outcome.PAUSED
         return Outcome.DONE if last >= self.limit else Outcome.PAUSED
+
+    def _look(self, elapsed_ns: int, begun: int, end: int) -> None:
+        """Calls may have been slow: have the watchdog, and circuit breakers that count slow calls, know of it."""
+        self._watchdog.look(elapsed_ns, end - begun, lambda: {self._owner(call) for call in range(begun, end)})
+        if self._slow_ns and end > begun and self.suspended is None and self._recorded < end:
+            subscription = self._owner(end - 1)
+            breaker = self._guarded.get(subscription)
+            limit_s = None if breaker is None else breaker.settings.slow_call_duration_s
+            if breaker is not None and limit_s is not None and elapsed_ns >= limit_s * 1e9:
+                self._record_successes(end - 1)
+                self._recorded = end
+                if not breaker.record(1, self._time_of(end - 1), slow=1):
+                    self.end_after_row()
 
     def _call(self, calls: int) -> None:
         """Make up to ``calls`` calls; comes back early after one that returned something or failed."""
@@ -381,3 +411,9 @@ class Chunk:
 def _count(subscription: Subscription, calls: int) -> None:
     subscription.calls += calls
     subscription.delivered += calls
+
+
+def _slow_ns(guarded: Mapping[Subscription, CircuitBreaker]) -> int:
+    """The least duration that a breaker calls slow; 0: none looks at durations."""
+    limits = [one.settings.slow_call_duration_s for one in guarded.values() if one.settings.slow_call_duration_s]
+    return round(min(limits) * 1e9) if limits else 0

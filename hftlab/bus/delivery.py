@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from types import CoroutineType
 from typing import Any
+
+import numpy as np
 
 from hftlab.bus.chunk import Outcome
 from hftlab.bus.coroutines import Coroutines, Suspended
@@ -11,6 +14,8 @@ from hftlab.bus.failures import FailureLog
 from hftlab.bus.plan import event_id_at, event_or_row
 from hftlab.bus.queues import Due
 from hftlab.bus.subscriptions import Subscription
+from hftlab.bus.watchdog import HoldUps
+from hftlab.clock import Clock
 from hftlab.events.batch import EventBatch
 from hftlab.events.rowbytes import copy_rows
 from hftlab.events.tables import SourceTable, SymbolTable
@@ -27,6 +32,8 @@ class Delivery:
         session_number: int,
         failures: FailureLog,
         coroutines: Coroutines,
+        clock: Clock | None = None,
+        watchdog: HoldUps | None = None,
     ) -> None:
         self.due = due
         self.subscription = due.subscription
@@ -34,7 +41,9 @@ class Delivery:
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
         self._failures, self._coroutines = failures, coroutines
+        self._clock, self._watchdog = clock, watchdog or HoldUps()
         self._called = self._running = False
+        self.lost = 0
 
     def advance(self) -> Outcome:
         """Call the handler with the rows that it wants, if there are any."""
@@ -48,19 +57,33 @@ class Delivery:
             if not len(chosen):
                 return Outcome.DONE
             self.batch = batch.where(chosen)
+        if not self._is_permitted():
+            return Outcome.DONE
         subscription.delivered += len(self.batch)
+        begun_ns = time.perf_counter_ns()
         if subscription.compiled is not None:
             subscription.calls += len(self.batch)
             self._running = True
-            return self._run_compiled()
-        subscription.calls += 1
-        try:
-            result = subscription.handler(self.batch)
-        except Exception as error:
-            self._fail(error)
-            return Outcome.DONE
-        self.settle(self._coroutines.step(result) if type(result) is CoroutineType else result)
+            self._run_compiled()
+        else:
+            subscription.calls += 1
+            self._call()
+        elapsed_ns = time.perf_counter_ns() - begun_ns
+        if elapsed_ns >= self._watchdog.limit_ns:
+            self._watchdog.look(elapsed_ns, 1, lambda: (subscription,))
         return Outcome.AWAITING if self.suspended is not None else Outcome.DONE
+
+    def _call(self) -> None:
+        subscription = self.subscription
+        for attempt in range(1, subscription.attempts + 1):
+            try:
+                result = subscription.handler(self.batch)
+            except Exception as error:
+                if attempt == subscription.attempts:
+                    self._fail(error)
+                continue
+            self.settle(self._coroutines.step(result) if type(result) is CoroutineType else result)
+            return
 
     def _run_compiled(self) -> Outcome:
         assert self.subscription.compiled is not None
@@ -69,6 +92,18 @@ class Delivery:
         self.settle(emitted)
         return Outcome.DONE
 
+    def _now_ns(self) -> int:
+        return int(self.batch.records["received"][-1]) if self._clock is None else self._clock.now_ns()
+
+    def _is_permitted(self) -> bool:
+        """Whether the handler's circuit breaker lets the batch, as one call, through."""
+        breaker = self.subscription.breaker
+        if breaker is None or breaker.permits_all or breaker.permit(np.array([self._now_ns()], np.int64))[1]:
+            return True
+        self.lost = len(self.batch)
+        self._failures.reject(self.subscription, self.event_at(0))
+        return False
+
     def settle(self, reached: Suspended | Any | BaseException) -> None:
         """Take what the handler returned, or what an async handler's coroutine came to."""
         self.suspended = None
@@ -76,15 +111,24 @@ class Delivery:
             self.suspended = reached
         elif isinstance(reached, BaseException):
             self._fail(reached)
-        elif reached is not None:
-            self.emitted.append((0, self.subscription, reached))
+        else:
+            if self.subscription.breaker is not None and not self.lost:
+                self.subscription.breaker.record(1, self._now_ns())
+            if reached is not None:
+                self.emitted.append((0, self.subscription, reached))
 
     def _fail(self, error: BaseException) -> None:
+        self.lost = len(self.batch)
+        if self.subscription.breaker is not None:
+            self.subscription.breaker.record_failure(self._now_ns())
         self._failures.record(self.subscription, self.event_at(0), error, lost=len(self.batch))
 
     def _fail_at(self, position: int, error: Exception) -> None:
         """``where=``, or a compiled handler, failed on one row."""
         batch = self.batch
+        self.lost += 1
+        if self.subscription.breaker is not None:
+            self.subscription.breaker.record_failure(self._now_ns())
         row = batch.records[position : position + 1]
         event = event_or_row(row, batch.symbols, batch.sources, batch.session_number)
         self._failures.record(self.subscription, event, error)

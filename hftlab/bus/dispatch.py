@@ -24,6 +24,7 @@ from hftlab.bus.queues import Due, TypeQueue
 from hftlab.bus.routing import Routes
 from hftlab.bus.single import Single
 from hftlab.bus.subscriptions import Subscription
+from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType
@@ -45,6 +46,7 @@ class Dispatcher:
         *,
         coroutines: Coroutines | None = None,
         numbers: Numbers | None = None,
+        watchdog: HoldUps | None = None,
     ) -> None:
         self.clock = clock
         # The clock to be moved on with the rows; None: time passes by itself.
@@ -56,6 +58,7 @@ class Dispatcher:
         self.emitted = 0
         self.dead_lettered = 0
         self.coroutines = coroutines or Coroutines()
+        self.watchdog = watchdog or HoldUps()
         self.emissions = EmissionBuffer(symbols, sources, failures, numbers)
         # Told when rows have been through the handlers: by when they had been queued, as runs.
         self.on_dispatched: Callable[[list[tuple[int, int]]], None] | None = None
@@ -110,6 +113,11 @@ class Dispatcher:
         return Work(
             self.handled - handled, self.emitted - emitted, self.idle, self.suspended is not None, self.is_begun
         )  # fmt: skip
+
+    @property
+    def _live_clock(self) -> Clock | None:
+        """The clock that tells when handlers are called; None where rows drive it: then their arrival does."""
+        return self.clock if self._driven is None else None
 
     @property
     def suspended(self) -> Suspended | None:
@@ -252,7 +260,9 @@ class Dispatcher:
             return True
         self._current = None
         if isinstance(unit, Delivery):
-            self._backlog.queues[unit.due.event_type].delivered(unit.due)
+            queue = self._backlog.queues[unit.due.event_type]
+            self.dead_lettered += queue.newly_lost(unit.due, unit.lost)
+            queue.delivered(unit.due)
         return True
 
     def _collect(self, unit: Chunk | Single | Delivery) -> None:
@@ -281,7 +291,9 @@ class Dispatcher:
             return
         if event is not None:
             handlers = routes.of_symbol(int(rows["symbol"][0]), self._symbols)
-            self._current = Single(event, rows, handlers, self._failures, self.coroutines, event.event_id)
+            self._current = Single(
+                event, rows, handlers, self._failures, self.coroutines, event.event_id, self._live_clock, self.watchdog
+            )
             return
         self._current = self._chunk_of([Part(event_type, rows, None, 0)], len(rows))
 
@@ -294,14 +306,17 @@ class Dispatcher:
             self._sources,
             self._failures,
             self.coroutines,
-            None if self._driven is not None else self.clock,
+            self._live_clock,
+            self.watchdog,
         )  # fmt: skip
 
     def _begin_notice(self, notice: object) -> None:
         self.emissions.new_cause()
         handlers = [subscription for subscription in self._subscriptions if subscription.notice is type(notice)]
         if handlers:
-            self._current = Single(notice, None, handlers, self._failures, self.coroutines, 0)
+            self._current = Single(
+                notice, None, handlers, self._failures, self.coroutines, 0, self._live_clock, self.watchdog
+            )
 
     def _begin_due(self, due: Due) -> None:
         # A batch that emitted events alone filled belongs to what they were emitted for, or handlers that feed their
@@ -310,7 +325,14 @@ class Dispatcher:
             self.emissions.new_cause()
         due.begun = True
         self._current = Delivery(
-            due, self._symbols, self._sources, self._session_number, self._failures, self.coroutines
+            due,
+            self._symbols,
+            self._sources,
+            self._session_number,
+            self._failures,
+            self.coroutines,
+            self._live_clock,
+            self.watchdog,
         )
 
     def _flush(self) -> bool:

@@ -68,10 +68,11 @@ class FailureLog:
         if self._unraised is None:
             self._unraised = failure
 
-    def reject(self, subscription: Subscription, events: EventBatch) -> None:
+    def reject(self, subscription: Subscription, events: Event | EventBatch) -> None:
         """Keep what a handler's circuit breaker does not let through: no failure, but dead letters."""
-        subscription.rejected += len(events)
-        subscription.dead_lettered += len(events)
+        count = len(events) if isinstance(events, EventBatch) else 1
+        subscription.rejected += count
+        subscription.dead_lettered += count
         assert subscription.breaker is not None
         error = BreakerOpen(f"the circuit breaker of {subscription.name} is {subscription.breaker.state.value}")
         self.dead_letters.add(subscription.name, events, error, 0)

@@ -21,6 +21,7 @@ from hftlab.bus.failures import FailureLog
 from hftlab.bus.priorities import Priorities
 from hftlab.bus.schedule import Schedule, Standing
 from hftlab.bus.subscriptions import Subscription
+from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType, Priority
@@ -83,11 +84,19 @@ class Lanes:
         self.coroutines = Coroutines()
         self._clock, self._symbols = clock, symbols
         numbers = Numbers()
+        self.watchdog = HoldUps(clock.now_ns)
         self.by_level: dict[Priority, Lane] = {}
         for level in LEVELS:
             backlog = Backlog(capacity)
             dispatcher = Dispatcher(
-                backlog, failures, symbols, sources, clock, coroutines=self.coroutines, numbers=numbers
+                backlog,
+                failures,
+                symbols,
+                sources,
+                clock,
+                coroutines=self.coroutines,
+                numbers=numbers,
+                watchdog=self.watchdog,
             )
             self.by_level[level] = Lane(level, backlog, dispatcher, clock)
             dispatcher.emissions.elsewhere = self._taker(level)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
+
+import numpy as np
 
 from hftlab.bus.chunk import Outcome
 from hftlab.bus.coroutines import Coroutines, Suspended
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.subscriptions import Subscription
+from hftlab.bus.watchdog import HoldUps
+from hftlab.clock import Clock
 from hftlab.events.records import Rows
 from hftlab.events.types import Event
 
@@ -28,6 +33,8 @@ class Single:
         failures: FailureLog,
         coroutines: Coroutines,
         cause: int,
+        clock: Clock | None = None,
+        watchdog: HoldUps | None = None,
     ) -> None:
         self.event = event
         self._cause = cause
@@ -36,6 +43,7 @@ class Single:
         self.suspended: Suspended | None = None
         self._failures, self._coroutines = failures, coroutines
         self._handlers = handlers
+        self._clock, self._watchdog = clock, watchdog or HoldUps()
         self._begun = 0
 
     def advance(self) -> Outcome:
@@ -44,22 +52,47 @@ class Single:
             subscription = self._handlers[self._begun]
             wanted = subscription.where is None or self._judged(subscription)
             self._begun += 1
-            if not wanted:
+            if not wanted or not self._is_permitted(subscription):
                 continue
             subscription.calls += 1
             subscription.delivered += 1
+            begun_ns = time.perf_counter_ns()
+            self._call(subscription)
+            elapsed_ns = time.perf_counter_ns() - begun_ns
+            if elapsed_ns >= self._watchdog.limit_ns:
+                self._watchdog.look(elapsed_ns, 1, lambda one=subscription: (one,))  # type: ignore[misc]
+            if self.suspended is not None:
+                return Outcome.AWAITING
+        return Outcome.DONE
+
+    def _call(self, subscription: Subscription) -> None:
+        for attempt in range(1, subscription.attempts + 1):
             try:
                 result = subscription.call(self.event)
             except Exception as error:
-                self._failures.record(subscription, self.event, error)
+                if attempt == subscription.attempts:
+                    self._fail(subscription, error)
                 continue
-            if type(result) is CoroutineType:
-                self.settle(self._coroutines.step(result))
-                if self.suspended is not None:
-                    return Outcome.AWAITING
-            elif result is not None:
-                self.emitted.append((0, subscription, result))
-        return Outcome.DONE
+            self.settle(self._coroutines.step(result) if type(result) is CoroutineType else result)
+            return
+
+    def _now_ns(self) -> int:
+        if self._clock is not None:
+            return self._clock.now_ns()
+        return 0 if self.rows is None else int(self.rows["received"][0])
+
+    def _is_permitted(self, subscription: Subscription) -> bool:
+        """Whether the handler's circuit breaker lets the event through."""
+        breaker = subscription.breaker
+        if breaker is None or breaker.permits_all or breaker.permit(np.array([self._now_ns()], np.int64))[1]:
+            return True
+        self._failures.reject(subscription, self.event)
+        return False
+
+    def _fail(self, subscription: Subscription, error: BaseException) -> None:
+        if subscription.breaker is not None:
+            subscription.breaker.record_failure(self._now_ns())
+        self._failures.record(subscription, self.event, error)
 
     def _judged(self, subscription: Subscription) -> bool:
         def refuse(position: int, error: Exception) -> None:
@@ -75,9 +108,12 @@ class Single:
         if isinstance(reached, Suspended):
             self.suspended = reached
         elif isinstance(reached, BaseException):
-            self._failures.record(subscription, self.event, reached)
-        elif reached is not None:
-            self.emitted.append((0, subscription, reached))
+            self._fail(subscription, reached)
+        else:
+            if subscription.breaker is not None:
+                subscription.breaker.record(1, self._now_ns())
+            if reached is not None:
+                self.emitted.append((0, subscription, reached))
 
     def event_at(self, position: int) -> Event | Any:
         """The event, or notice."""
