@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hftlab import errors, feeds, flow, metrics, monitor, sequence, sim, widgets
-    from hftlab.bus import EventBus, Flow, Overflow, Priorities
+    from hftlab.bus import BusStatistics, EventBus, Flow, Overflow, Priorities
     from hftlab.clock import SystemClock, VirtualClock
     from hftlab.events import (
         ClockSource,
@@ -70,7 +70,7 @@ _HOMES = {
         "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
         "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
     ),
-    "hftlab.bus": ("EventBus", "Flow", "Overflow", "Priorities"),
+    "hftlab.bus": ("BusStatistics", "EventBus", "Flow", "Overflow", "Priorities"),
     "hftlab.flow": (
         "BreakerSettings", "BreakerChange", "OverloadSettings", "OverloadChange", "ShedRule", "ShedChange",
         "SizeBounds", "Throttle", "Watermarks",

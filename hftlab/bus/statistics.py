@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hftlab.bus.admission import Admission
+    from hftlab.bus.figures import Figure
     from hftlab.bus.lanes import Lane
 
 
@@ -130,6 +131,17 @@ class BusStatistics:
         data = {name: [getattr(one, name) for one in self.lanes] for name in columns}
         data["gave_way"] = [sum(one.gave_way.values()) for one in self.lanes]
         return pd.DataFrame(data, index=pd.Index([one.lane for one in self.lanes], name="lane"))
+
+    def figure(self) -> Figure:
+        """A static plotly figure: how long the events of each lane waited, and what became of them."""
+        return BusStatistics.compare({"": self})
+
+    @staticmethod
+    def compare(statistics: Mapping[str, BusStatistics]) -> Figure:
+        """The same of several buses, or of one at several times, by name and one below the other; 16 at most."""
+        from hftlab.bus.figures import lanes_figure
+
+        return lanes_figure(statistics)
 
 
 def statistics_of_lane(lane: Lane, admission: Admission, now_ns: int) -> LaneStatistics:
