@@ -91,7 +91,7 @@ __all__ = [
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
-    "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings", "OverloadChange",
+    "BusStatistics", "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings", "OverloadChange",
     "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",
     "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
 ]  # fmt: skip
