@@ -91,8 +91,8 @@ __all__ = [
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
-    "BusStatistics", "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings", "OverloadChange",
-    "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",
+    "BusStatistics", "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings",
+    "OverloadChange", "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",
     "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
