@@ -89,6 +89,7 @@ class EventBus:
         self._published_by_then = 0
         self._wake, self._progress = Signal(), Signal()
         self._stage.gaps.on_decided = self._wake.notify
+        self._lanes.mailboxes.on_change = self._call_ended
         self._publisher = Publisher(self._lanes, self._intake, self._gate, self._wake, self._progress)
         self._publisher.work_now = self._work_now
 
@@ -106,6 +107,8 @@ class EventBus:
         priority: int = 0,
         attempts: int = 1,
         breaker: BreakerSettings | bool | None = None,
+        queue: int | None = None,
+        timeout_s: float | None = None,
     ) -> Callable[[H], H]:
         """Decorate a handler. ``what``: event classes (none: all), or one topic such as ``"market.BTC*"``.
 
@@ -114,7 +117,14 @@ class EventBus:
         ``batch_rows`` rows, zero-copy, valid during the call. Parameters with a default are left alone. ``symbol`` is a
         symbol or a pattern with ``*`` and ``?``, ``where`` a function from records (a structured array) to a boolean
         array that judges each row by itself. What the handler returns (an Event, an iterable of Events, an EventBatch)
-        is emitted: dispatched before the next published event. Async handlers are awaited in order.
+        is emitted: dispatched before the next published event.
+
+        An async handler's calls are made in order, one after the other. Live, one that waits holds up nobody else: what
+        comes for it meanwhile waits in a queue of its own, of up to ``queue`` events a lane (1,024; eight batches for
+        a batch handler, which then gets copies), a more urgent lane's first; only where that is full, the lane waits.
+        What it returns is emitted, and what it raises told, when it ends. With ``queue=0``, and in a replay, it is
+        awaited in line, before the next handler is called. ``timeout_s``: live, a call that takes longer is cancelled
+        and fails with HandlerTimeout (``timed_out`` counts them).
 
         ``mode="jit"``: numba compiles the handler, ``(record, state, emit)`` or without the last or the last two, now
         (0.2 to 1 s a type), and runs it over batches of up to ``batch_rows`` rows, 3 ns an event, without returning to
@@ -154,6 +164,8 @@ class EventBus:
                 priority=priority,
                 attempts=attempts,
                 breaker=breaker,
+                queue=queue,
+                timeout_s=timeout_s,
             )
             return handler
 
@@ -168,6 +180,7 @@ class EventBus:
         # A dict keeps the place of a key: a handler that replaces another takes its place in the order.
         if subscription.breaker is not None:
             subscription.breaker.on_change = self._lanes.notify
+        self._lanes.open_mailbox(subscription, self._subscriptions.get(subscription.name))
         self._subscriptions[subscription.name] = subscription
         self._lanes.change(self.subscriptions)
         return subscription
@@ -192,7 +205,8 @@ class EventBus:
 
         About 15 µs for one that brings a number, or an id. Raises HandlerFailed for a handler's failure since the last
         call, BusClosed, BusBusy, ValidationError, WindowFull (a strict source waits for numbers before it), and BusFull
-        where nobody would ever make room: without a pump, and within an async handler.
+        where nobody would ever make room: without a pump, and within an async handler that the bus waits for (it has
+        ``queue=0``, or its own queue is full).
         """
         self.failures.raise_first()
         await self._publisher.publish(event)
@@ -224,7 +238,7 @@ class EventBus:
         """Handle up to ``max_events`` published events, with all that they lead to, for about ``max_ns``.
 
         Synchronous: call it from anywhere on the bus's thread, but from no handler, and not while a run is on the bus
-        (BusBusy). An async handler that waits ends the slice (``awaiting``); ``await bus.settle()`` then. Where slices
+        (BusBusy). ``awaiting``: all that is left waits for async handlers; ``await bus.settle()`` then. Where slices
         end changes nothing of what is delivered.
         """
         if max_events < 1:
@@ -240,8 +254,12 @@ class EventBus:
         self._gate.working = True
         try:
             work = self._lanes.work(max_rows, deadline_ns)
-            live_work = self._gate.run is None and self._intake.is_due()
-            return work._replace(idle=False) if live_work else work
+            if self._gate.run is None:
+                if self._lanes.mailboxes.busy:
+                    work = work._replace(idle=False, awaiting=not self._lanes.ready)
+                if self._intake.is_due():
+                    work = work._replace(idle=False)
+            return work
         finally:
             self._gate.working = False
             now_ns = time.perf_counter_ns()
@@ -269,11 +287,14 @@ class EventBus:
     async def settle(self) -> None:
         """Await the async handler that holds the bus up, if one does. Cancelling it cancels and fails that handler.
 
-        Where another task awaits it already, this waits for the bus's next progress.
+        Where another task awaits it already, or nothing is left but calls in handlers' own queues, this waits for the
+        bus's next progress.
         """
         self._gate.refuse_handlers("settle", "let it return")
         dispatcher = self._lanes.suspended
         if dispatcher is None:
+            if self._lanes.mailboxes.busy and not self._lanes.ready:
+                await self._progress.wait()
             return
         if dispatcher in self._gate.settling:
             await self._progress.wait()
@@ -289,13 +310,26 @@ class EventBus:
         try:
             reached = await suspended
         except (asyncio.CancelledError, GeneratorExit) as error:
-            reached = error
+            reached = suspended.left(error)
             raise
         finally:
             self._gate.settling.discard(dispatcher)
             dispatcher.settle(suspended, reached)
             self._progress.notify()
             self._wake.notify()
+
+    def _call_ended(self) -> None:
+        self._progress.notify()
+        self._wake.notify()
+
+    def give_up_calls(self) -> int:
+        """Close the coroutines that are in async handlers' own queues, begun or not; returns how many events those are.
+
+        They count as ``missed`` of their subscriptions. For the end of a loop: they could never go on. Raises BusBusy
+        from a handler.
+        """
+        self._gate.refuse_handlers("give_up_calls", "ask when it has returned")
+        return self._lanes.mailboxes.give_up()
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -505,7 +539,8 @@ class EventBus:
     def close(self) -> int:
         """Refuse further events; returns how many were never handled (they are counted as dropped). Idempotent.
 
-        An async handler that waits is given up. Raises BusBusy from a handler.
+        Async handlers that wait are given up, and what is in their own queues (it counts as ``missed`` of the
+        subscription). Raises BusBusy from a handler.
         """
         self._gate.refuse_handlers("close", "close the bus when the handler has returned")
         dropped = self._gate.run.end() if self._gate.run is not None else 0

@@ -11,6 +11,7 @@ import enum
 import operator
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, islice
 from types import CoroutineType
 from typing import Any
@@ -19,31 +20,27 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlab.bus.backlog import Part
-from hftlab.bus.coroutines import Coroutines, Suspended
-from hftlab.bus.failures import FailureLog
+from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
+from hftlab.bus.failures import FailureLog, Given
 from hftlab.bus.plan import Plan, event_id_at, event_or_row
 from hftlab.bus.routing import Routes
 from hftlab.bus.subscriptions import Subscription
-from hftlab.bus.watchdog import MOST_CALLS, HoldUps
+from hftlab.bus.watchdog import FAST_NS, MOST_CALLS, SLOW_NS, HoldUps
 from hftlab.clock import Clock
 from hftlab.events.batch import EventBatch
 from hftlab.events.records import RECORD, EventType, Rows
-from hftlab.events.rowbytes import take_rows
+from hftlab.events.rowbytes import copy_rows, take_rows
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 from hftlab.flow.breaker import CircuitBreaker
 
-# Calls between two looks at the clock, at most.
-_STRIDE = MOST_CALLS
+# Calls that may be made until something more urgent goes first.
+_PREEMPTION_CALLS = 32
 
 # What follows results that ended too early: a handler let a StopIteration escape, or the calls were cut off.
 _STOPPED: Any = object()
 
 _hint = operator.length_hint
-
-
-# From here on it is worth asking whether calls were slow.
-_LONG_NS = 100_000
 
 
 class Outcome(enum.Enum):
@@ -70,7 +67,7 @@ class Chunk:
         symbols: SymbolTable,
         sources: SourceTable,
         failures: FailureLog,
-        coroutines: Coroutines,
+        coroutines: AsyncCalls,
         clock: Clock | None = None,
         watchdog: HoldUps | None = None,
     ) -> None:
@@ -97,13 +94,15 @@ class Chunk:
         self._slow_ns = _slow_ns(self._guarded) if clock is not None and self._guarded else 0
         self._watchdog = watchdog or HoldUps()
         self._recorded = 0  # calls whose outcome the breakers know
+        self._posted: dict[Subscription, int] = {}  # calls since then whose outcome comes later
         self._cursor, self._where = plan.cursor, plan.places
         self._results: Iterator[Any] = chain(plan.results, (_STOPPED,))
 
     # -- worked through -------------------------------------------------------------------------------------------
 
     def advance(self, max_rows: int, deadline_ns: int) -> Outcome:
-        """Handle up to ``max_rows`` more rows until ``perf_counter_ns`` passes the deadline (a look every 32 calls)."""
+        """Handle up to ``max_rows`` more rows until ``perf_counter_ns`` passes the deadline, at which it
+        looks between calls, every 10 to 200 µs."""
         last = self.done + max_rows
         self._pausing = False
         try:
@@ -127,7 +126,7 @@ class Chunk:
                 at = self._calls - _hint(cursor)
                 now_ns = time.perf_counter_ns()
                 elapsed_ns, looked_ns = now_ns - looked_ns, now_ns
-                if stride < _STRIDE or elapsed_ns > _LONG_NS:
+                if elapsed_ns > SLOW_NS or (elapsed_ns < FAST_NS and stride < MOST_CALLS) or self._slow_ns:
                     self._look(elapsed_ns, begun, at)
             if self.suspended is not None:
                 return Outcome.AWAITING
@@ -170,7 +169,8 @@ class Chunk:
             if not (self._cut and self._is_exhausted()):
                 self._fail(RuntimeError("the handler let a StopIteration escape"))
         elif type(result) is CoroutineType:
-            self.settle(self._coroutines.step(result))
+            at = self._made - 1
+            self.settle(self._coroutines.begin(self._owner(at), result, self, self._row(at), 1))
         else:
             self._emit(result)
 
@@ -185,9 +185,12 @@ class Chunk:
         return exhausted
 
     def settle(self, reached: Suspended | Any | BaseException) -> None:
-        """Take what an async handler's coroutine came to: it waits (again), failed, or returned."""
+        """Take what an async handler's coroutine came to: it waits (again), was posted, failed, or returned."""
         self.suspended = None
-        if isinstance(reached, Suspended):
+        if reached is POSTED:
+            subscription = self._owner(self._made - 1)
+            self._posted[subscription] = self._posted.get(subscription, 0) + 1
+        elif isinstance(reached, Suspended):
             self.suspended = reached
         elif isinstance(reached, BaseException):
             self._fail(reached)
@@ -226,8 +229,8 @@ class Chunk:
         if begin >= end:
             return
         for subscription, breaker in self._guarded.items():
-            successes = self._plan.calls_of(subscription, begin, end)
-            if successes and not breaker.record(successes, self._time_of(end - 1)):
+            successes = self._plan.calls_of(subscription, begin, end) - self._posted.pop(subscription, 0)
+            if successes > 0 and not breaker.record(successes, self._time_of(end - 1)):
                 self.end_after_row()
 
     def _time_of(self, call: int) -> int:
@@ -244,6 +247,9 @@ class Chunk:
     def pause(self) -> None:
         """Have ``advance`` come back within 32 calls: something more urgent has come. From within a call, too."""
         self._pausing = True
+        if self._watchdog.stride > _PREEMPTION_CALLS:
+            # Nobody looks before the stride is over, so the list of calls is cut off: the rest is planned again.
+            self.end_after_row()
 
     def end_after_row(self) -> None:
         """End the chunk after the row that is being handled: the rest is to be planned again. From anywhere, even from
@@ -325,6 +331,12 @@ class Chunk:
             part.rows[local : local + 1], self._symbols, self._sources, part.session_number
         )
         return event
+
+    def keep_at(self, position: int) -> Given:
+        """Makes the event at one position, whenever: what it is made of is copied out of the ring now."""
+        part, local = self._locate(position)
+        row = copy_rows(part.rows[local : local + 1])
+        return partial(event_or_row, row, self._symbols, self._sources, part.session_number)
 
     def id_at(self, position: int) -> int:
         """The event id of the row at one position."""

@@ -11,20 +11,51 @@ from __future__ import annotations
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hftlab.errors import HandlerTimeout
+
+if TYPE_CHECKING:
+    from hftlab.bus.failures import Given
+    from hftlab.bus.subscriptions import Subscription
 
 _Coroutine = Coroutine[Any, Any, Any]
+
+
+class Unit(Protocol):
+    """What makes calls: a Chunk, a Single or a Delivery. Positions are those of the event that a call was given."""
+
+    def keep_at(self, position: int) -> Given:
+        """Makes what a call was given, for later: it holds nothing of the bus's memory."""
+
+    def id_at(self, position: int) -> int:
+        """The event id that names it as a cause."""
+
+
+class AsyncCalls(Protocol):
+    """Takes the coroutines that async handlers return."""
+
+    def defers(self, subscription: Subscription) -> bool:
+        """Whether a coroutine of this handler may go on when the call that made it is long over."""
+
+    def begin(self, subscription: Subscription, coroutine: _Coroutine, unit: Unit, position: int, events: int) -> Any:
+        """Run it to its first wait, or queue it: Suspended, POSTED, its result, or the exception that it raised."""
+
+
+POSTED: Any = object()
+"""What becomes of a call that went to its handler's own queue: nothing yet."""
 
 
 class HandlerTask(asyncio.Future[None]):
     """What ``asyncio.current_task`` returns to a handler: a task as far as cancelling goes, scheduled by nobody.
 
-    ``owner`` is whose handler it is.
+    ``owner`` is whose handler it is, ``mailbox`` the queue that it came from (None: its lane waits for it).
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: object) -> None:
         super().__init__(loop=loop)
         self.owner = owner
+        self.mailbox: object | None = None
         self.coroutine: _Coroutine | None = None
         self._cancels = 0
         # By the names of asyncio's own tasks, at which other libraries look.
@@ -111,6 +142,50 @@ class Suspended:
     def __init__(self, task: HandlerTask) -> None:
         self._task = task
         self._given_up: BaseException | None = None
+        self._limited: Subscription | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired = False
+
+    def limit(self, subscription: Subscription) -> None:
+        """Cancel it when its handler's ``timeout_s``, if it has one, has passed from now.
+
+        It may clean up, for as long again, and fails with HandlerTimeout whatever it makes of that.
+        """
+        if subscription.timeout_s is not None:
+            self._limited = subscription
+            self._timer = self._task.get_loop().call_later(subscription.timeout_s, self._expire, subscription.timeout_s)
+
+    def _expire(self, timeout_s: float) -> None:
+        if self._expired:
+            self.close()
+            return
+        self._expired = True
+        self._timer = self._task.get_loop().call_later(timeout_s, self._expire, timeout_s)
+        self._task.cancel()
+
+    def _outcome(self, reached: Any) -> Any:
+        """What it came to, or that it took too long."""
+        self._stop_timer()
+        subscription = self._limited
+        if not self._expired or subscription is None:
+            return reached
+        subscription.timed_out += 1
+        error = HandlerTimeout(
+            f"{subscription.name} took longer than its timeout_s={subscription.timeout_s:g} and was cancelled; what it "
+            "would have emitted is lost"
+        )
+        if isinstance(reached, Exception):
+            error.__cause__ = reached
+        return error
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def left(self, error: BaseException) -> Any:
+        """What it comes to when the task that awaited it was cancelled: that is its failure."""
+        return error
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """The coroutine's result, or the exception that it raised, as a value: its failure is not the bus's.
@@ -135,7 +210,7 @@ class Suspended:
                 self.close()
                 raise thrown
             if not isinstance(reached, Suspended):
-                return reached
+                return self._outcome(reached)
 
     def close(self) -> BaseException | None:
         """Give the coroutine up: its ``finally`` blocks run now. Returns what they raised, if anything.
@@ -145,6 +220,7 @@ class Suspended:
         if self._given_up is not None:
             return None
         self._given_up = asyncio.CancelledError("the handler was given up while it waited")
+        self._stop_timer()
         return self._task.give_up()
 
 
@@ -154,8 +230,11 @@ class Coroutines:
     def __init__(self) -> None:
         self._spare: HandlerTask | None = None
 
-    def step(self, coroutine: _Coroutine) -> Suspended | Any | BaseException:
-        """Run a coroutine to its first wait: Suspended, or its result, or the exception that it raised. About 1 µs."""
+    def step(self, coroutine: _Coroutine, mailbox: object | None = None) -> Suspended | Any | BaseException:
+        """Run a coroutine to its first wait: Suspended, or its result, or the exception that it raised. About 1 µs.
+
+        ``mailbox``: the queue that it came from.
+        """
         loop = asyncio._get_running_loop()
         if loop is None:
             return _step_without_loop(coroutine)
@@ -163,15 +242,30 @@ class Coroutines:
         if task is None or task.get_loop() is not loop or task.coroutine is not None or task.cancelling():
             task = self._spare = HandlerTask(loop, self)
         task.coroutine = coroutine
+        task.mailbox = mailbox
         return task.advance()
+
+    def defers(self, subscription: Subscription) -> bool:
+        """Never: whoever uses this waits for the coroutine in line."""
+        return False
+
+    def begin(
+        self, subscription: Subscription, coroutine: _Coroutine, unit: Unit, position: int, events: int = 1
+    ) -> Suspended | Any | BaseException:
+        """Step it in line, whatever its handler's queue and timeout: in a run, time is virtual."""
+        return self.step(coroutine)
 
     def is_asking(self) -> bool:
         """Whether the caller is one of these handlers, which goes on after a wait."""
+        return self.asking() is not None
+
+    def asking(self) -> HandlerTask | None:
+        """The handler that is asking, if the caller is one of these."""
         try:
-            task = asyncio.current_task()
+            task: Any = asyncio.current_task()
         except RuntimeError:  # no loop: nobody waits
-            return False
-        return getattr(task, "owner", None) is self
+            return None
+        return task if isinstance(task, HandlerTask) and task.owner is self else None
 
 
 def _cancel(waiter: Any) -> bool:

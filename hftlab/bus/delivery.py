@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hftlab.bus.chunk import Outcome
-from hftlab.bus.coroutines import Coroutines, Suspended
-from hftlab.bus.failures import FailureLog
+from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
+from hftlab.bus.failures import FailureLog, Given
 from hftlab.bus.plan import event_id_at, event_or_row
 from hftlab.bus.queues import Due
 from hftlab.bus.subscriptions import Subscription
@@ -31,7 +31,7 @@ class Delivery:
         sources: SourceTable,
         session_number: int,
         failures: FailureLog,
-        coroutines: Coroutines,
+        coroutines: AsyncCalls,
         clock: Clock | None = None,
         watchdog: HoldUps | None = None,
     ) -> None:
@@ -66,6 +66,9 @@ class Delivery:
             self._running = True
             self._run_compiled()
         else:
+            if self._coroutines.defers(subscription):
+                # The rows lie in a ring that goes on while the handler waits.
+                self.batch = self.event_at(0)
             subscription.calls += 1
             self._call()
         elapsed_ns = time.perf_counter_ns() - begun_ns
@@ -82,7 +85,9 @@ class Delivery:
                 if attempt == subscription.attempts:
                     self._fail(error)
                 continue
-            self.settle(self._coroutines.step(result) if type(result) is CoroutineType else result)
+            if type(result) is CoroutineType:
+                result = self._coroutines.begin(subscription, result, self, 0, len(self.batch))
+            self.settle(result)
             return
 
     def _run_compiled(self) -> Outcome:
@@ -111,7 +116,7 @@ class Delivery:
             self.suspended = reached
         elif isinstance(reached, BaseException):
             self._fail(reached)
-        else:
+        elif reached is not POSTED:
             if self.subscription.breaker is not None and not self.lost:
                 self.subscription.breaker.record(1, self._now_ns())
             if reached is not None:
@@ -138,6 +143,10 @@ class Delivery:
         batch = self.batch
         records = copy_rows(batch.records)
         return EventBatch(records, batch.symbols, batch.sources, session_number=batch.session_number)
+
+    def keep_at(self, position: int) -> Given:
+        """Makes the batch, whenever: it is a copy where its handler's calls may end later."""
+        return lambda: self.batch
 
     def id_at(self, position: int) -> int:
         """The id of the batch's last event."""

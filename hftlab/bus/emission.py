@@ -78,7 +78,8 @@ class _Block:
 class EmissionBuffer:
     """A bounded first-in-first-out of emissions. All that one published event leads to goes before the next one.
 
-    ``waiting`` holds them; the dispatcher takes them from its left.
+    ``waiting`` holds them; the dispatcher takes them from its left. ``later`` has those of async handlers that were not
+    awaited in line: each begins when all that the event at work led to is through, and goes on with its own count.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class EmissionBuffer:
         self.elsewhere: Callable[[Emission], bool] | None = None
         self._numbers = numbers or Numbers()
         self.waiting: deque[Emission] = deque()
+        self.later: deque[Emission] = deque()
+        self._is_late = False
         self._symbols, self._sources, self._failures = symbols, sources, failures
         self._blocks: dict[EventType, _Block] = {}
         self._cascade = 0
@@ -112,31 +115,47 @@ class EmissionBuffer:
         """Forget what waits."""
         self._cascade = 0
         self.waiting.clear()
+        self.later.clear()
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits."""
+        return bool(self.waiting or self.later)
+
+    @property
+    def cascade(self) -> int:
+        """How many events the published event that is at work has led to."""
+        return self._cascade
 
     def new_cause(self) -> None:
         """Another published event is at work: what it leads to is counted afresh."""
         self._cascade = 0
 
     def _queue(self, emission: Emission) -> None:
-        if self.elsewhere is None or not self.elsewhere(emission._replace(cascade=self._cascade)):
-            self.waiting.append(emission)
+        counted = emission._replace(cascade=self._cascade)
+        if self.elsewhere is None or not self.elsewhere(counted):
+            if self._is_late:
+                self.later.append(counted)
+            else:
+                self.waiting.append(emission)
 
     def take(self) -> Emission:
         """The emission whose turn it is."""
-        emission = self.waiting.popleft()
-        if emission.event is None and self.waiting and _follows(self.waiting[0], emission):
-            emission = emission._replace(rows=self._gather(emission))
+        source = self.waiting or self.later
+        emission = source.popleft()
+        if emission.event is None and source and _follows(source[0], emission):
+            emission = emission._replace(rows=self._gather(emission, source))
         if emission.cascade is not None:
             # It goes on with its cause's count: nothing else of this lane is under way.
             self._cascade = emission.cascade
         return emission
 
-    def _gather(self, emission: Emission) -> Rows:
+    def _gather(self, emission: Emission, source: deque[Emission]) -> Rows:
         """The rows of an emission with those of the next ones that are like it: runs become short where what was
         between them went to another lane, and a chunk costs as much for one row as for many."""
         parts, count = [emission.rows], len(emission.rows)
-        while count < _MOST_GATHERED and self.waiting and _follows(self.waiting[0], emission):
-            parts.append(self.waiting.popleft().rows)
+        while count < _MOST_GATHERED and source and _follows(source[0], emission):
+            parts.append(source.popleft().rows)
             count += len(parts[-1])
         return concat_rows(parts, DTYPES[emission.event_type])
 
@@ -165,6 +184,19 @@ class EmissionBuffer:
                 raise ValidationError(_WHAT.format(f"{result!r:.100}"))
         except Exception as error:  # a generator of the user's may raise anything; what it yielded before stays emitted
             self._failures.record(subscription, given(), error)
+
+    def add_later(
+        self, result: Any, subscription: Subscription, given: Given, cause: int, clock: Clock, cascade: int
+    ) -> None:
+        """Take what a handler returned when the event that it was given was long through.
+
+        ``cascade`` is how many events that one's published event had led to when the handler was called.
+        """
+        kept, self._cascade, self._is_late = self._cascade, cascade, True
+        try:
+            self.add(result, subscription, given, cause, clock)
+        finally:
+            self._cascade, self._is_late = kept, False
 
     def _admit(self, count: int) -> None:
         if self._cascade + count > CASCADE_LIMIT:

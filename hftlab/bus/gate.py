@@ -27,6 +27,12 @@ class Gate:
         """
         return self.working or self._coroutines.is_asking()
 
+    @property
+    def mailbox(self) -> object | None:
+        """The queue that the handler that is asking came from; None: it came from none, and the bus waits for it."""
+        task = self._coroutines.asking()
+        return None if task is None else task.mailbox
+
     def refuse_handlers(self, what: str, instead: str) -> None:
         """Raise BusBusy if a handler is asking for what it would wait for forever."""
         if self.is_handler():

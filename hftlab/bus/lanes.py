@@ -18,6 +18,7 @@ from hftlab.bus.coroutines import Coroutines
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.emission import Emission, Numbers
 from hftlab.bus.failures import FailureLog
+from hftlab.bus.mailbox import LaneCalls, Mailbox, Mailboxes, Parked, take_over
 from hftlab.bus.priorities import Priorities
 from hftlab.bus.schedule import Schedule, Standing
 from hftlab.bus.subscriptions import Subscription
@@ -82,6 +83,7 @@ class Lanes:
         self.priorities = priorities
         self.schedule = Schedule(500_000_000)
         self.coroutines = Coroutines()
+        self.mailboxes = Mailboxes()
         self._clock, self._symbols = clock, symbols
         numbers = Numbers()
         self.watchdog = HoldUps(clock.now_ns)
@@ -98,11 +100,14 @@ class Lanes:
                 numbers=numbers,
                 watchdog=self.watchdog,
             )
+            dispatcher.calls = LaneCalls(level, self.coroutines, self.mailboxes, failures, dispatcher)
             self.by_level[level] = Lane(level, backlog, dispatcher, clock)
             dispatcher.emissions.elsewhere = self._taker(level)
         self.recorded = self.by_level[Priority.NORMAL]
         self.in_run = False
         self._all = tuple(self.by_level.values())
+        # Those that ever had anything, the most urgent first: nobody pays for lanes that nothing goes to.
+        self._used: list[Lane] = [self.recorded]
         self._working: Lane | None = None
         self.control = Control(self, symbols, self.notify)
 
@@ -116,6 +121,8 @@ class Lanes:
 
     def preempt_for(self, lane: Lane) -> None:
         """Say that a lane has something to do: a less urgent one that is at work is left soon."""
+        if lane not in self._used:
+            self._used = [one for one in self._all if one is lane or one in self._used]
         working = self._working
         if working is not None and working.level < lane.level:
             working.preempted += 1
@@ -157,8 +164,13 @@ class Lanes:
         if self.in_run:
             return self.recorded.dispatcher.work(max_rows, deadline_ns)
         handled = emitted = 0
+        if len(self._used) == 1:
+            work = self._turn(self.recorded, max_rows, deadline_ns)
+            if len(self._used) == 1:
+                return work
+            handled, emitted = work.handled, work.emitted
         while True:
-            ready = [lane for lane in self._all if lane.dispatcher.ready]
+            ready = [lane for lane in self._used if lane.dispatcher.ready]
             if handled >= max_rows:
                 # What the handled rows led to belongs to them, in whichever lane it waits.
                 ready = [lane for lane in ready if lane.dispatcher.is_begun]
@@ -177,7 +189,7 @@ class Lanes:
             self._account(lane, ready, begun_ns, ended_ns)
             if ended_ns >= deadline_ns:
                 break
-        dispatchers = [lane.dispatcher for lane in self._all]
+        dispatchers = [lane.dispatcher for lane in self._used]
         awaiting = any(one.suspended is not None for one in dispatchers) and not any(one.ready for one in dispatchers)
         pending = any(one.is_begun for one in dispatchers)
         return Work(handled, emitted, self.idle, awaiting, pending)
@@ -223,7 +235,7 @@ class Lanes:
             lane.preemptions.record(max(begun_ns - lane.urgent_since_ns, 0))
             lane.inversion_ns += max(begun_ns - lane.urgent_since_ns, 0)
             lane.urgent_since_ns = None
-        for other in self._all:
+        for other in self._used:
             if other.level > lane.level and (other in ready or other.backlog.waiting) and other.urgent_since_ns is None:
                 other.inversion_ns += ended_ns - begun_ns
 
@@ -231,8 +243,40 @@ class Lanes:
 
     @property
     def idle(self) -> bool:
-        """Whether no lane has anything left to do."""
-        return all(lane.dispatcher.idle for lane in self._all)
+        """Whether no lane has anything left to do, nor any async handler."""
+        return not self.mailboxes.busy and all(lane.dispatcher.idle for lane in self._used)
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``work`` would do something."""
+        return any(lane.dispatcher.ready for lane in self._used)
+
+    def open_mailbox(self, subscription: Subscription, before: Subscription | None) -> None:
+        """Give a new subscription the queue that its calls wait in: that of the one that it replaces, if that has one,
+        so that what was called before ends before."""
+        if before is not None and before.mailbox is not None:
+            take_over(subscription, before.mailbox)
+        elif subscription.is_async and subscription.queue != 0:
+            subscription.mailbox = Mailbox(subscription.bound, self.mailboxes, self.coroutines)
+
+    def is_in_its_own_way(self, mailbox: Mailbox) -> bool:
+        """Whether the room in a lane that an async handler's call waits for can't be made before that call has ended:
+        the lane waits, by whatever detours, for room in the handler's own queue."""
+        seen: set[Priority] = set()
+        level = mailbox.wants_room_in
+        while level is not None and level not in seen:
+            seen.add(level)
+            lane = self.by_level[level]
+            suspended, blocked = lane.dispatcher.suspended, lane.backlog.blocked_by
+            if isinstance(suspended, Parked) and not suspended.posted:
+                if suspended.mailbox is mailbox:
+                    return True
+                level = suspended.mailbox.wants_room_in
+            elif suspended is None and blocked is not None:
+                level = self._all[self._place_of(blocked[0])].level
+            else:
+                return False
+        return False
 
     @property
     def handled(self) -> int:
@@ -252,7 +296,7 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """Published rows that wait in the lanes' queues."""
-        return sum(lane.dispatcher.waiting for lane in self._all)
+        return sum(lane.dispatcher.waiting for lane in self._used)
 
     @property
     def suspended(self) -> Dispatcher | None:
@@ -283,4 +327,6 @@ class Lanes:
 
     def reset(self) -> int:
         """Give up everything in progress and queued; returns how many published rows were never handled."""
-        return sum(lane.dispatcher.reset() for lane in self._all)
+        dropped = sum(lane.dispatcher.reset() for lane in self._all)
+        self.mailboxes.give_up()
+        return dropped

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ from hftlab.bus.compiled import compile_handler
 from hftlab.bus.subscriptions import (
     DEFAULT_BATCH_ROWS,
     MAX_BATCH_ROWS,
+    MAX_QUEUE,
     Handler,
     Mode,
     Subscription,
@@ -48,11 +51,15 @@ def make_subscription(
     priority: int = 0,
     attempts: int = 1,
     breaker: BreakerSettings | bool | None = None,
+    queue: int | None = None,
+    timeout_s: float | None = None,
 ) -> Subscription:
     """Read what a user asked for into a Subscription; see ``EventBus.on``. Raises ValidationError."""
     if not callable(handler) or isinstance(handler, type):
         raise ValidationError(f"a handler is a function, a method or another object to call; got {handler!r:.100}")
     types, pattern = read_topics(what, symbol)
+    is_async = _is_async(handler)
+    _check_waiting(queue, timeout_s, is_async)
     notice = next((one for one in NOTICES if one in what), None)
     if notice is not None:
         if where is not None or state is not None or mode not in (None, "event"):
@@ -67,7 +74,15 @@ def make_subscription(
         _check_name(name)
         name = name or default_name(handler, types, pattern).replace(":.*", f":{notice.__name__.lower()}")
         return Subscription(
-            name=name, handler=handler, mode="event", types=types, notice=notice, priority=_check_priority(priority)
+            name=name,
+            handler=handler,
+            mode="event",
+            types=types,
+            notice=notice,
+            priority=_check_priority(priority),
+            is_async=is_async,
+            queue=queue,
+            timeout_s=timeout_s,
         )
     chosen, fields = ("jit", ()) if mode == "jit" else _mode_and_fields(handler, mode, types)
     if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or not 1 <= batch_rows <= MAX_BATCH_ROWS:
@@ -93,7 +108,39 @@ def make_subscription(
         priority=_check_priority(priority),
         attempts=_check_attempts(attempts, mode),
         breaker=_make_breaker(breaker, name or default_name(handler, types, pattern)),
+        is_async=is_async,
+        queue=queue,
+        timeout_s=timeout_s,
     )
+
+
+def _is_async(handler: Handler) -> bool:
+    """Whether calling it makes a coroutine, as far as can be seen before it is called."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    called = handler if inspect.isroutine(handler) else getattr(type(handler), "__call__", handler)  # noqa: B004
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
+
+
+def _check_waiting(queue: object, timeout_s: object, is_async: bool) -> None:
+    if queue is not None and (isinstance(queue, bool) or not isinstance(queue, int) or not 0 <= queue <= MAX_QUEUE):
+        raise ValidationError(
+            f"queue= is how many events wait for an async handler, up to {MAX_QUEUE:,} (0: it is awaited in line); got "
+            f"{shown(queue)}"
+        )
+    if queue is not None and not is_async:
+        raise ValidationError(
+            f"a synchronous handler has no queue of its own, for it never waits: write async def, or drop queue={queue}"
+        )
+    if timeout_s is None:
+        return
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        raise ValidationError(f"timeout_s= is a number of seconds above 0; got {shown(timeout_s)}")
+    if not is_async:
+        raise ValidationError(
+            f"a synchronous handler can't be interrupted, so timeout_s={timeout_s:g} says nothing: write async def, or "
+            "look at bus.held_up, which names handlers that hold the loop"
+        )
 
 
 def _check_priority(priority: object) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hftlab.bus.chunk import Outcome
-from hftlab.bus.coroutines import Coroutines, Suspended
-from hftlab.bus.failures import FailureLog
+from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
+from hftlab.bus.failures import FailureLog, Given
 from hftlab.bus.subscriptions import Subscription
 from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock
@@ -31,7 +31,7 @@ class Single:
         rows: Rows | None,
         handlers: Sequence[Subscription],
         failures: FailureLog,
-        coroutines: Coroutines,
+        coroutines: AsyncCalls,
         cause: int,
         clock: Clock | None = None,
         watchdog: HoldUps | None = None,
@@ -73,7 +73,9 @@ class Single:
                 if attempt == subscription.attempts:
                     self._fail(subscription, error)
                 continue
-            self.settle(self._coroutines.step(result) if type(result) is CoroutineType else result)
+            if type(result) is CoroutineType:
+                result = self._coroutines.begin(subscription, result, self, 0, 1)
+            self.settle(result)
             return
 
     def _now_ns(self) -> int:
@@ -109,7 +111,7 @@ class Single:
             self.suspended = reached
         elif isinstance(reached, BaseException):
             self._fail(subscription, reached)
-        else:
+        elif reached is not POSTED:
             if subscription.breaker is not None:
                 subscription.breaker.record(1, self._now_ns())
             if reached is not None:
@@ -118,6 +120,10 @@ class Single:
     def event_at(self, position: int) -> Event | Any:
         """The event, or notice."""
         return self.event
+
+    def keep_at(self, position: int) -> Given:
+        """Makes the event, whenever: objects are nobody's memory but their own."""
+        return lambda: self.event
 
     def id_at(self, position: int) -> int:
         """The id that names it as a cause."""

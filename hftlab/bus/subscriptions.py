@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from hftlab.events.rowbytes import take_rows
 from hftlab.events.tables import SymbolTable
 from hftlab.events.types import Event
 from hftlab.flow.breaker import CircuitBreaker
+
+if TYPE_CHECKING:
+    from hftlab.bus.mailbox import Mailbox
 
 Mode = Literal["event", "fields", "batch", "jit"]
 Where = Callable[[Rows], npt.NDArray[np.bool_]]
@@ -34,6 +37,14 @@ Refused = Callable[[int, Exception], None]
 DEFAULT_BATCH_ROWS = 1_024
 MAX_BATCH_ROWS = 65_536
 
+DEFAULT_QUEUE = 1_024
+"""How many events of a lane wait for an async handler, at most."""
+
+QUEUED_BATCHES = 8
+"""How many full batches of a lane wait for an async batch handler, at most."""
+
+MAX_QUEUE = 1 << 20
+
 
 @dataclass(eq=False)
 class Subscription:
@@ -47,8 +58,11 @@ class Subscription:
 
     The counts are of the whole life of the subscription: ``calls``, and the events ``delivered`` in them, ``failed``
     calls, events ``emitted``, events that the breaker ``rejected``, ``dead_lettered`` events, ``timed_out`` calls, for
-    how long it held the loop at most (``held_ns_max``), and, of a batch handler that was cancelled, the events
-    ``missed`` because its batch was not full yet.
+    how long it held the loop at most (``held_ns_max``), and the events ``missed``: of a batch handler that was
+    cancelled, because its batch was not full yet; of an async one, because its queue was given up with the bus.
+
+    An async handler (``is_async``) has a ``mailbox`` on a live bus, of ``queue`` events a lane (0: it is awaited in
+    line; None: the default), and ``timeout_s`` for each call. A call counts when it is made, whenever it ends.
     """
 
     name: str
@@ -74,6 +88,10 @@ class Subscription:
     timed_out: int = 0
     dead_lettered: int = 0
     held_ns_max: int = 0
+    is_async: bool = False
+    queue: int | None = None
+    timeout_s: float | None = None
+    mailbox: Mailbox | None = field(default=None, repr=False)
     _wanted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
 
     def __post_init__(self) -> None:
@@ -86,8 +104,19 @@ class Subscription:
 
     @property
     def queued(self) -> int:
-        """How many events wait in the handler's own queue."""
-        return 0
+        """How many events wait in the handler's own queue, those of a call in progress aside."""
+        return 0 if self.mailbox is None else self.mailbox.queued
+
+    @property
+    def bound(self) -> int:
+        """How many events of a lane its own queue holds."""
+        if self.queue:
+            return self.queue
+        return QUEUED_BATCHES * self.batch_rows if self.mode == "batch" else DEFAULT_QUEUE
+
+    def completed(self, error: BaseException | None, events: int) -> None:
+        """Take note of a call that went through the handler's own queue and has ended: what it failed with, if it did,
+        and how many events it was given. Not called for what was known at once, or awaited in line."""
 
     def call(self, event: Any) -> Any:
         """Call the handler with an event object, or the values of its fields that it takes."""
