@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 
 LaneIds = Priority | npt.NDArray[np.uint8]
 
+_LOSSLESS = (Overflow.WAIT, Overflow.RAISE)
+
 
 class GivenWay:
-    """Rows that were published and gave way, by type and reason."""
+    """Rows that were published and gave way, by type and reason; ``rows`` counts them all."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[Priority, EventType, str], int] = {}
+        self.rows = 0
 
     def add(self, lane: Priority, event_type: EventType, reason: str, rows: int) -> None:
         """Count rows; 0 is none."""
         if rows:
             key = (lane, event_type, reason)
             self.counts[key] = self.counts.get(key, 0) + rows
+            self.rows += rows
 
     def total(self, *reasons: str, lane: Priority | None = None) -> int:
         """How many rows gave way for any of these reasons (none named: any)."""
@@ -62,8 +66,8 @@ class GivenWay:
 class Admission:
     """Lets rows into the lanes by ``flow``. ``given_way`` counts those that were not, or no longer, queued.
 
-    Where a lossless type has no room, rows wait ``left`` over, in order, until ``flush`` finds some; the lane takes
-    nothing else meanwhile.
+    Rows that are to be queued and find no place in the ring, which also holds what chunks and batches still show, wait
+    ``left`` over, in order, until ``flush`` finds some. They count against the limits as if they were queued.
     """
 
     def __init__(self, lanes: Lanes, symbols: SymbolTable, flow: Flow) -> None:
@@ -71,13 +75,15 @@ class Admission:
         self.given_way = GivenWay()
         self.now_ns = 0  # when what is queued now came
         self.left: dict[Priority, deque[EventBatch | object]] = {level: deque() for level in lanes.by_level}
-        self._left_rows = dict.fromkeys(EventType, 0)
+        self.left_rows = 0  # how many rows are left over, and by type
+        self._left_rows = {level: dict.fromkeys(EventType, 0) for level in lanes.by_level}
         self.change(flow)
 
     def change(self, flow: Flow) -> None:
         """Go by other settings from now on."""
         self.flow = flow
         self._overflow = {event_type: flow.overflow_of(event_type) for event_type in EventType}
+        self.gives_way = any(overflow not in _LOSSLESS for overflow in self._overflow.values())
         self.limits = {event_type: queue.capacity for event_type, queue in self._lanes.recorded.backlog.queues.items()}
         limits: dict[EventType, int] = by_type(flow.limit_bytes, "limit_bytes")
         self._most = {event_type: limit // ROW_BYTES for event_type, limit in limits.items()}
@@ -107,12 +113,14 @@ class Admission:
     def overflow_of(self, level: Priority, event_type: EventType) -> Overflow:
         """What happens in a lane: CRITICAL loses nothing."""
         overflow = self._overflow[event_type]
-        lossless = overflow is Overflow.WAIT or overflow is Overflow.RAISE
-        return Overflow.WAIT if level is Priority.CRITICAL and not lossless else overflow
+        return Overflow.WAIT if level is Priority.CRITICAL and overflow not in _LOSSLESS else overflow
 
     def queued(self, event_type: EventType) -> int:
         """Rows of a type that wait, in all lanes."""
-        return self._left_rows[event_type] + sum(lane.backlog.queues[event_type].waiting for lane in self._lanes)
+        return sum(self._waiting(lane, event_type) for lane in self._lanes)
+
+    def _waiting(self, lane: Lane, event_type: EventType) -> int:
+        return lane.backlog.queues[event_type].waiting + self._left_rows[lane.level][event_type]
 
     def depth(self, lane: Lane) -> tuple[int, int]:
         """The rows of its fullest type that wait in a lane, and that type's limit there."""
@@ -125,8 +133,7 @@ class Admission:
 
     def _room(self, lane: Lane, event_type: EventType) -> int:
         """Rows of a type that a lane may take now, by the limits."""
-        queue = lane.backlog.queues[event_type]
-        room = self.limits[event_type] - queue.waiting
+        room = self.limits[event_type] - self._waiting(lane, event_type)
         if event_type in self._most:
             room = min(room, self._most[event_type] - self.queued(event_type))
         return max(0, room)
@@ -156,17 +163,24 @@ class Admission:
                 return 0
             return self._fits(self._lanes[levels], EventType(int(records["type"][0])), records)
         fits = len(records)
+        waiting: dict[EventType, list[npt.NDArray[np.intp]]] = {}
         for level, event_type, places in self._groups(records, levels):
             room = self._fits(self._lanes[level], event_type, _rows_at(records, places, event_type))
             if room < len(places):
                 fits = min(fits, int(places[room]))
+            if event_type in self._most and self.overflow_of(level, event_type) in _LOSSLESS:
+                waiting.setdefault(event_type, []).append(places)
+        for event_type, several in waiting.items():  # the lanes share a type's bytes
+            together = np.sort(np.concatenate(several))
+            room = max(0, self._most[event_type] - self.queued(event_type))
+            if room < len(together):
+                fits = min(fits, int(together[room]))
         return fits
 
     @property
     def free(self) -> int:
         """How many rows could be taken, at most: without bound where some type gives way."""
-        lossless = (Overflow.WAIT, Overflow.RAISE)
-        if any(overflow not in lossless for overflow in self._overflow.values()):
+        if self.gives_way:
             return 1 << 62
         return sum(lane.backlog.free for lane in self._lanes)
 
@@ -203,7 +217,7 @@ class Admission:
         control = self._lanes.control
         if control.sheds and lane.level is not Priority.CRITICAL:
             batch = control.admitted(lane, batch, self.now_ns, self.given_way)
-        if lane.backlog.waiting or self.left[lane.level]:
+        if self.gives_way and lane.level is not Priority.CRITICAL:
             batch = self._make_room(lane, batch)
         self._push(lane, batch)
         self._lanes.preempt_for(lane)
@@ -214,7 +228,7 @@ class Admission:
         for level, event_type, places in self._groups(records, lane.level):
             overflow = self.overflow_of(level, event_type)
             short = len(places) - self._room(lane, event_type)
-            if short <= 0 or overflow is Overflow.WAIT or overflow is Overflow.RAISE:
+            if short <= 0 or overflow in _LOSSLESS:
                 continue
             gone = self._give_way(lane, event_type, _rows_at(records, places, event_type), short, overflow)
             if len(gone):
@@ -234,6 +248,7 @@ class Admission:
             gone = np.arange(len(rows) - min(short, len(rows)), len(rows))
         elif overflow is Overflow.DROP_OLDEST:
             removed = lane.backlog.remove_first(event_type, short)
+            removed += self._drop_left(lane.level, event_type, short - removed)
             gone = np.arange(min(short - removed, len(rows)))
         else:
             queued, places = lane.backlog.removable(event_type)
@@ -255,7 +270,20 @@ class Admission:
             self._wait_for_causes(lane, batch.records[:taken])
         if taken < len(batch):
             left.append(batch[taken:])
-            self._count_left(batch[taken:], 1)
+            self._count_left(lane.level, batch[taken:], 1)
+
+    def _drop_left(self, level: Priority, event_type: EventType, most: int) -> int:
+        """Drop the oldest rows of a type that are left over in a lane; returns how many there were."""
+        dropped = 0
+        left = self.left[level]
+        for place, one in enumerate(left):
+            if dropped < most and isinstance(one, EventBatch):
+                gone = np.flatnonzero(one.records["type"] == event_type)[: most - dropped]
+                left[place] = one.where(np.delete(np.arange(len(one)), gone))
+                dropped += len(gone)
+        self._left_rows[level][event_type] -= dropped
+        self.left_rows -= dropped
+        return dropped
 
     def _wait_for_causes(self, lane: Lane, rows: Rows) -> None:
         """Hold rows that were just queued behind their causes, where these wait in other lanes."""
@@ -275,10 +303,11 @@ class Admission:
                     lane.backlog.hold(first + place, other.backlog, other.backlog.watch(found + 1))
                     break
 
-    def _count_left(self, batch: EventBatch, sign: int) -> None:
+    def _count_left(self, level: Priority, batch: EventBatch, sign: int) -> None:
         for event_type, count in enumerate(np.bincount(batch.records["type"], minlength=len(EventType) + 1).tolist()):
             if count:
-                self._left_rows[EventType(event_type)] += sign * count
+                self._left_rows[level][EventType(event_type)] += sign * count
+                self.left_rows += sign * count
 
     def tell(self, level: Priority, notice: object) -> None:
         """Queue a notice behind what waits in a lane."""
@@ -290,6 +319,8 @@ class Admission:
 
     def flush(self) -> None:
         """Queue what is left over, as far as there is room now."""
+        if not any(self.left.values()):  # not the rows: a notice may be left alone
+            return
         for level, left in self.left.items():
             backlog = self._lanes[level].backlog
             backlog.now_ns = self.now_ns
@@ -298,24 +329,20 @@ class Admission:
                 if not isinstance(first, EventBatch):
                     backlog.tell(first)
                     continue
-                taken = backlog.push(_contiguous(first.records), first.session_number)
-                self._count_left(first[:taken], -1)
+                # A batch may have lost all its rows meanwhile.
+                taken = backlog.push(_contiguous(first.records), first.session_number) if len(first) else 0
+                self._count_left(level, first[:taken], -1)
                 self._wait_for_causes(self._lanes[level], first.records[:taken])
                 if taken < len(first):
                     left.appendleft(first[taken:])
                     break
 
-    @property
-    def left_rows(self) -> int:
-        """Rows that are left over."""
-        return sum(self._left_rows.values())
-
     def clear(self) -> int:
         """Forget what is left over; returns how many rows."""
-        rows = self.left_rows
+        rows, self.left_rows = self.left_rows, 0
         for left in self.left.values():
             left.clear()
-        self._left_rows = dict.fromkeys(EventType, 0)
+        self._left_rows = {level: dict.fromkeys(EventType, 0) for level in self.left}
         return rows
 
 

@@ -69,6 +69,11 @@ class Intake:
         return self._admission.overflow_of(level, event_type) is Overflow.RAISE
 
     @property
+    def gave_way(self) -> int:
+        """How many rows have given way so far."""
+        return self._admission.given_way.rows
+
+    @property
     def free(self) -> int:
         """How many rows ``push`` could take, at most."""
         return self._admission.free
@@ -90,7 +95,7 @@ class Intake:
             return self._push_numbered(event, number)
         lane.backlog.now_ns = now_ns
         if not lane.backlog.push_event(event, now_ns, number, self._symbols, self._sources):
-            return False
+            return self._push_numbered(event, number)  # the ring still holds what chunks and batches show
         self._lanes.preempt_for(lane)
         self.published += 1
         return True
