@@ -8,6 +8,7 @@ from collections.abc import Callable
 from hftlab.bus.gate import Gate
 from hftlab.bus.intake import PIECE_ROWS, Intake
 from hftlab.bus.lanes import Lanes
+from hftlab.bus.mailbox import Mailbox
 from hftlab.bus.waiting import Signal, Turnstile
 from hftlab.errors import BusFull
 from hftlab.events.batch import EventBatch
@@ -24,7 +25,7 @@ class Publisher:
         self.work_now: Callable[[], None] = lambda: None
         # A line for each lane, so that an order never waits for room among quotes.
         self._lines = {level: Turnstile(progress) for level in lanes.by_level}
-        self._lanes, self._intake, self._gate, self._wake = lanes, intake, gate, wake
+        self._lanes, self._intake, self._gate, self._wake, self._progress = lanes, intake, gate, wake, progress
 
     @property
     def is_waited_for(self) -> bool:
@@ -113,18 +114,45 @@ class Publisher:
             # Whoever stands in line waits for the bus, which waits for this handler: it goes first, or not at all.
             if push():
                 return
-            raise BusFull(f"{what}, and the bus waits for this handler: return what it should emit instead")
+            mailbox = self._gate.mailbox
+            if not isinstance(mailbox, Mailbox):
+                raise BusFull(f"{what}, and the bus waits for this handler: return what it should emit instead")
+            await self._wait_as_handler(mailbox, level, push, what)
+            return
 
         def push_in_turn() -> bool:
             self._gate.check_open()
             if push():
                 return True
-            if not self._gate.pumps:
-                raise BusFull(
-                    f"{what}, and nothing empties the queues: start the lab (await lab.start()), or call bus.do_work() "
-                    "between smaller batches"
-                )
+            self._refuse_if_undriven(what)
             return False
 
         self.waits += 1
         await self._lines[level].wait_until(push_in_turn)
+
+    async def _wait_as_handler(self, mailbox: Mailbox, level: Priority, push: Callable[[], bool], what: str) -> None:
+        """Wait for room, but only as long as the lane that has to make it does not wait for this very handler.
+
+        In no line: whoever stands before it there might wait for the same lane, and nobody would look.
+        """
+        self.waits += 1
+        mailbox.wants_room_in = level
+        try:
+            while not push():
+                self._gate.check_open()
+                self._refuse_if_undriven(what)
+                if self._lanes.is_in_its_own_way(mailbox):
+                    raise BusFull(
+                        f"{what}, and the lane waits for room in this handler's own queue: return what it should emit "
+                        "instead, or give it a longer queue="
+                    )
+                await self._progress.wait()
+        finally:
+            mailbox.wants_room_in = None
+
+    def _refuse_if_undriven(self, what: str) -> None:
+        if not self._gate.pumps:
+            raise BusFull(
+                f"{what}, and nothing empties the queues: start the lab (await lab.start()), or call bus.do_work() "
+                "between smaller batches"
+            )
