@@ -16,7 +16,8 @@
     │   ├── BusFull                        publish_nowait on a full queue
     │   ├── BreakerOpen                    a handler's circuit breaker kept an event from it
     │   ├── CascadeError                   handlers that emit without end
-    │   └── HandlerFailed                  a handler raised: the event, the handler and the cause are kept
+    │   ├── HandlerFailed                  a handler raised: the event, the handler and the cause are kept
+    │   └── HandlerTimeout (TimeoutError)  an async handler took longer than its timeout_s
     ├── OrderError
     │   └── WindowFull                     a strict type waits for numbers that are missing, and holds all it may
     ├── StreamError
@@ -107,6 +108,10 @@ class HandlerFailed(BusError):
         super().__init__(message)
         self.handler = handler
         self.event = event
+
+
+class HandlerTimeout(BusError, TimeoutError):
+    """An async handler took longer than its ``timeout_s`` and was cancelled. ``__cause__``: what it raised then."""
 
 
 class OrderError(HftlabError):
