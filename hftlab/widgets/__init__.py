@@ -1,13 +1,17 @@
 """Live widgets for the notebook. All of them follow one pattern, of which ``ReplayPlayer`` is the model.
 
 An engine offers frozen ``statistics()``, or a table with a ``version``; pure functions make texts, tables and pictures
-of them (``shown``, ``path``, ``figures``; ``gap_texts``, ``gap_choice``); a model without a widget decides what to show
-and obeys its views (``playing``, with ``commands``, ``remote`` and ``audience``; ``inspecting``, with ``gap_requests``,
-``known_gaps`` and ``around``); a thin widget carries it to the browser (``live``; ``player``, ``inspector``; the views
-share ``page.js`` and ``canvas.js``); one throttled loop refreshes all of them (``refresh``).
+of them (``shown``, ``path``, ``figures``; ``gap_texts``, ``gap_choice``; ``bus_readings``, ``bus_rates`` and
+``bus_strip``, of the samples in ``bus_history``); a model without a widget decides what to show and obeys its views
+(``playing``, with ``commands``, ``remote`` and ``audience``; ``inspecting``, with ``gap_requests``, ``known_gaps`` and
+``around``; ``monitoring``, with ``monitor_requests``); a thin widget carries it to the browser (``live``; ``player``,
+``inspector``, ``bus_monitor``; the views share ``page.js`` and ``canvas.js``); one throttled loop refreshes all of them
+(``refresh``).
 """
 
+from hftlab.widgets.bus_history import BusHistory
+from hftlab.widgets.bus_monitor import BusMonitor
 from hftlab.widgets.inspector import GapInspector
 from hftlab.widgets.player import ReplayPlayer
 
-__all__ = ["GapInspector", "ReplayPlayer"]
+__all__ = ["BusHistory", "BusMonitor", "GapInspector", "ReplayPlayer"]
