@@ -127,6 +127,11 @@ class Backlog:
         """The session that the next row belongs to; there must be one."""
         return self._sessions.first[1]
 
+    @property
+    def next_type(self) -> int:
+        """The type of the next row; there must be one."""
+        return self._order[self._head & self._mask]
+
     def next_parts(self, max_rows: int) -> tuple[list[Part], int]:
         """The next rows in total order, as parts by type, and how many: up to a window's, session's or ring's end.
 

@@ -16,6 +16,7 @@ from hftlab.bus.gate import Gate
 from hftlab.bus.intake import Intake
 from hftlab.bus.lanes import Lanes
 from hftlab.bus.priorities import Priorities
+from hftlab.bus.producer import Producer
 from hftlab.bus.publishing import Publisher
 from hftlab.bus.run import Controls, Run
 from hftlab.bus.signatures import What, make_subscription, read_topics
@@ -30,7 +31,7 @@ from hftlab.events.ports import DrivenClock, Observer, PausableSource, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
-from hftlab.flow import BreakerSettings
+from hftlab.flow import BreakerSettings, Throttle
 from hftlab.metrics import RateMeter
 from hftlab.sequence import GapTable, Ordering
 from hftlab.sequence.stage import OrderStage
@@ -232,6 +233,14 @@ class EventBus:
         """
         return self._publisher.offer(batch)
 
+    def producer(
+        self, name: str, *, rate_hz: float | None = None, burst: int | None = None, concurrent: int | None = None
+    ) -> Producer:
+        """A way in with a limit of its own: at most ``rate_hz`` events a second with bursts of ``burst`` (10 ms of the
+        rate unless told), and ``concurrent`` calls at once. Raises ValidationError.
+        """
+        return Producer(name, self, Throttle(rate_hz, burst, concurrent, self.clock))
+
     # -- working --------------------------------------------------------------------------------------------------
 
     def do_work(self, max_events: int = 1 << 62, *, max_ns: int = SLICE_NS) -> Work:
@@ -369,7 +378,7 @@ class EventBus:
         settlers: dict[Dispatcher, asyncio.Task[None]] = {}
         try:
             while True:
-                if self._gate.run is not None or self._is_idle():
+                if self._gate.run is not None or (self._is_idle() and not self._must_look()):
                     await self._wake_or_due()
                     continue
                 work = self.do_work()
@@ -394,9 +403,15 @@ class EventBus:
         """Whether nothing that was published could be handled now."""
         return self._lanes.idle and not self._intake.is_due()
 
+    def _must_look(self) -> bool:
+        """Whether sources wait, or events are shed, and it is time to see if that can end."""
+        look_ns = self._intake.look_ns
+        return look_ns is not None and look_ns <= self.clock.now_ns()
+
     async def _wake_or_due(self) -> None:
         """Wait for an event, or for the next deadline of a gap."""
-        due_ns = None if self._gate.run is not None else self._intake.due_ns
+        dues = (self._intake.due_ns, self._intake.look_ns)
+        due_ns = None if self._gate.run is not None else min((due for due in dues if due is not None), default=None)
         if due_ns is None:
             await self._wake.wait()
             return

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hftlab.bus.lanes import Lane, Lanes
 
 LOOK_NS = 2_000_000
+IDLE_LOOK_NS = 50_000_000
 MEMORY_NS = 250_000_000
 """How often memory pressure is read: it takes 100 µs, and PSI's own averages are of 10 s."""
 
@@ -77,6 +78,13 @@ class Control:
 
     def _update_sheds(self) -> None:
         self.sheds = self.shedder.is_active or (self.breaker is not None and not self.breaker.is_closed)
+
+    @property
+    def due_ns(self) -> int | None:
+        """When to look again although nothing happens: sources that wait have to be told; None: no need."""
+        if self.paused:
+            return self._looked_at_ns + LOOK_NS
+        return self._looked_at_ns + IDLE_LOOK_NS if self.sheds else None
 
     def look(self, now_ns: int, admission: Admission) -> None:
         """Look at everything, if it is time to; 10 µs every 2 ms."""

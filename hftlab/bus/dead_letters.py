@@ -43,6 +43,10 @@ class DeadLetter:
         """How many events."""
         return len(self.event) if isinstance(self.event, EventBatch) else 1
 
+    def __iter__(self) -> Iterator[Event]:
+        """The events, one by one, whether it is one or a batch of them."""
+        return iter(self.event) if isinstance(self.event, EventBatch) else iter((self.event,))
+
     def __repr__(self) -> str:
         tried = f"tried {self.attempts:,} x" if self.attempts else "rejected"
         return f"DeadLetter({self.handler}: {self.events:,} events, {tried}: {type(self.error).__name__}: {self.error})"

@@ -193,6 +193,11 @@ class Intake:
         return self._stage.due_ns
 
     @property
+    def look_ns(self) -> int | None:
+        """When ``tick`` has to look at the flow control although nothing is published; None: no need."""
+        return self._lanes.control.due_ns
+
+    @property
     def left_over(self) -> int:
         """Rows that the stage let go and that found no room yet."""
         return self._admission.left_rows

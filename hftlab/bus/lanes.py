@@ -109,6 +109,7 @@ class Lanes:
         # Those that ever had anything, the most urgent first: nobody pays for lanes that nothing goes to.
         self._used: list[Lane] = [self.recorded]
         self._working: Lane | None = None
+        self._subscriptions: Sequence[Subscription] = ()
         self.control = Control(self, symbols, self.notify)
 
     def __iter__(self) -> Iterator[Lane]:
@@ -310,20 +311,29 @@ class Lanes:
 
     def change(self, subscriptions: Sequence[Subscription]) -> None:
         """Have other subscriptions, from the next event on."""
+        self._subscriptions = subscriptions
         for lane in self._all:
             lane.dispatcher.change(subscriptions)
 
     def begin_run(self, clock: DrivenClock, observer: Observer | None) -> None:
         """Let a run have the recorded lane to itself. All are idle."""
         self.in_run = True
+        self._restart_breakers()
         self.recorded.dispatcher.begin_run(clock, observer)
         self.recorded.dispatcher.on_dispatched = None
 
     def end_run(self, clock: Clock) -> None:
         """Be live again."""
         self.in_run = False
+        self._restart_breakers()
         self.recorded.dispatcher.end_run(clock)
         self.recorded.listen()
+
+    def _restart_breakers(self) -> None:
+        """Each run's times are its own: a wait that began in another one would end at any time, or never."""
+        for subscription in self._subscriptions:
+            if subscription.breaker is not None:
+                subscription.breaker.restart()
 
     def reset(self) -> int:
         """Give up everything in progress and queued; returns how many published rows were never handled."""

@@ -134,7 +134,8 @@ class TypeQueue:
     @property
     def waiting(self) -> int:
         """How many rows are undispatched."""
-        return self._pushed - self._dispatched - sum(end - begin for begin, end in self._withdrawn)
+        waiting = self._pushed - self._dispatched
+        return waiting - sum(end - begin for begin, end in self._withdrawn) if self._withdrawn else waiting
 
     @property
     def drained(self) -> int:
@@ -256,7 +257,10 @@ class TypeQueue:
     @property
     def room(self) -> int:
         """How many rows may be dispatched before a window is due."""
-        return min((window.room for window in self.windows), default=self.capacity)
+        room = self.capacity
+        for window in self.windows:
+            room = min(room, window.subscription.batch_rows - window.count)
+        return room
 
     def check_batch_rows(self, batch_rows: int) -> None:
         """Raise ValidationError for batches that this queue can't hold beside the rows that still come in."""
@@ -306,7 +310,7 @@ class TypeQueue:
         return self._filled()
 
     def _filled(self) -> list[Due]:
-        return [self._take(window) for window in self.windows if not window.room] if self.windows else []
+        return [self._take(window) for window in self.windows if window.count >= window.subscription.batch_rows]
 
     def flush(self) -> list[Due]:
         """All windows that hold anything, due as they are."""
@@ -315,7 +319,7 @@ class TypeQueue:
     @property
     def holds_rows(self) -> bool:
         """Whether a window holds rows that are not due yet."""
-        return any(window.count for window in self.windows)
+        return any(window.count for window in self.windows) if self.windows else False
 
     def _take(self, window: Window) -> Due:
         begin, published = window.begin, window.published
@@ -358,9 +362,12 @@ class TypeQueue:
     def _release(self) -> None:
         """Free the ring up to the first row that is undispatched, or that a window or a due batch shows."""
         first = self._dispatched
-        if self.windows or self._due:
-            begins = [window.begin for window in self.windows] + [due.begin for due in self._due]
-            first = min([first, *(begin for begin in begins if begin is not None)])
+        for window in self.windows:
+            if window.begin is not None and window.begin < first:
+                first = window.begin
+        for due in self._due:
+            if due.begin is not None and due.begin < first:
+                first = due.begin
         if first > self._released:
             self._reader.release(first - self._released)
             self._released = first

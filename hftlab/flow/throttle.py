@@ -73,6 +73,11 @@ class Throttle:
         self._granted = self._waits = self._waited_ns = self._cancelled = 0
         self._slots_in_use = self._slot_waits = self._slot_waiting = self._slot_waited_ns = 0
 
+    @property
+    def burst(self) -> int | None:
+        """The most rows that are let through at once; None: no bound."""
+        return None if self._bucket is None else self._bucket.burst
+
     # -- the rate -------------------------------------------------------------------------------------------------
 
     async def acquire(self, rows: int = 1) -> None:
