@@ -156,6 +156,18 @@ class CircuitBreaker:
             self._empty_window(self.settings.window(), self.settings.judged_from_calls)
         self._by_hand(BreakerState.CLOSED, now_ns, "reset by hand")
 
+    def restart(self) -> None:
+        """Begin anew, for calls of other times, which may lie before those so far: CLOSED, with an empty window.
+
+        What was forced open or disabled stays so. The counts since the beginning are kept, and nobody is told.
+        """
+        if self._state not in (BreakerState.FORCED_OPEN, BreakerState.DISABLED):
+            self._state = BreakerState.CLOSED
+            self._empty_window(self.settings.window(), self.settings.judged_from_calls)
+        self._generation += 1
+        self._since_ns = self._retry_at_ns = self._latest_ns = 0
+        self._deadline_ns = None
+
     def force_open(self, now_ns: int | None = None) -> None:
         """Reject all calls from now on, until ``close``, ``reset`` or ``disable``."""
         self._by_hand(BreakerState.FORCED_OPEN, now_ns, "forced open by hand")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,25 @@ def test_by_hand_it_can_be_held_open_switched_off_closed_and_reset() -> None:
         ("CLOSED", 9),
     ]
     assert breaker.statistics().not_permitted == 3
+
+
+def test_restarted_it_is_closed_and_empty_for_times_that_lie_before_and_nobody_is_told() -> None:
+    changes: list[BreakerChange] = []
+    breaker = opened()
+    breaker.on_change = changes.append
+    breaker.restart()
+    assert (breaker.state, breaker.statistics().calls, breaker.statistics().opened) == (BreakerState.CLOSED, 0, 1)
+    assert breaker.permit(at(-5, 1)) == (0, 2)
+    assert changes == []
+
+
+@pytest.mark.parametrize("by_hand", [CircuitBreaker.force_open, CircuitBreaker.disable])
+def test_restarted_it_stays_what_it_was_made_by_hand(by_hand: Callable[[CircuitBreaker], None]) -> None:
+    breaker = CircuitBreaker()
+    by_hand(breaker)
+    state = breaker.state
+    breaker.restart()
+    assert breaker.state is state
 
 
 def test_what_was_permitted_falls_when_the_state_changes_under_it() -> None:
