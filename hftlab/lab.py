@@ -118,10 +118,12 @@ class Lab:
         last user. Idempotent; ``start`` works again.
 
         Raises HandlerFailed, when all is closed, for a failure that no call has raised yet. Events that could not be
-        handled in time are counted in a warning, and wait on the bus.
+        handled in time are counted in a warning, and wait on the bus; but calls of async handlers that wait are given
+        up, for they can't go on without this loop (``missed`` of their subscriptions).
         """
         async with self._starting:
             failure: Exception | None = None
+            expired = False
             if self._supervisor.running and self._supervisor.failure is None and self.bus.run is None:
                 # No more will come: what waits for missing numbers goes on without them.
                 self.bus.end_session()
@@ -129,14 +131,18 @@ class Lab:
                     async with asyncio.timeout(drain_s):
                         await self.bus.drain()
                 except TimeoutError:
-                    shown = self.bus.statistics()
-                    waiting = shown.waiting + shown.held
-                    message = f"the lab was closed with {waiting:,} events unhandled after {drain_s:g} s"
-                    warnings.warn(message, RuntimeWarning, stacklevel=2)
+                    expired = True
                 except HandlerFailed as error:
                     failure = error
             await self._supervisor.close()
+            shown = self.bus.statistics()
+            given_up = self.bus.give_up_calls()
             await self._stop_streams()
+            if expired or given_up:
+                message = f"the lab was closed with {shown.waiting + shown.held:,} events unhandled after {drain_s:g} s"
+                if given_up:
+                    message += f", and {given_up:,} in calls of async handlers that had not ended"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
             if failure is not None:
                 raise failure
             self.bus.raise_failures()

@@ -82,6 +82,10 @@ class Chunk:
         self._arrivals: npt.NDArray[np.int64] | None = None
         self._clock = clock
         self._lost: set[int] = set()
+        self._is_closed = False
+        self._tried = -1, 0  # the call that failed last, and how often it was made
+        # Whether its rows were published; else they were emitted.
+        self.is_published = False
         plan = Plan(parts, routes, symbols, sources, self._times_at)
         self._plan = plan
         self._calls = plan.count
@@ -204,7 +208,11 @@ class Chunk:
     def _fail(self, error: BaseException) -> None:
         at = self._made - 1
         subscription, event = self._owner(at), self.event_at(self._row(at))
-        for _ in range(subscription.attempts - 1):
+        if self._tried[0] != at:
+            self._tried = at, 1
+        # Counted beside the call: a coroutine comes back here when it fails, however often it waited before.
+        while self._tried[1] < subscription.attempts:
+            self._tried = at, self._tried[1] + 1
             try:
                 result = subscription.call(event)
             except Exception as again:
@@ -265,6 +273,7 @@ class Chunk:
 
     def close(self) -> None:
         """Note the failures of the rows that are done, and the calls that were made; once, at the end."""
+        self._is_closed = True
         for position, subscription, error in sorted(self._plan.refusals, key=lambda refusal: refusal.position):
             # Of rows behind that, the next plan finds them again.
             if position < self.done:
@@ -287,6 +296,14 @@ class Chunk:
                 events = EventBatch(rows, self._symbols, self._sources, session_number=part.session_number)
                 self._failures.reject(subscription, events)
         self._lost.update(places.tolist())
+
+    def lose(self, position: int) -> int:
+        """Note that a call of the row at one position failed after the row was done: 1 if ``lost`` was asked for
+        before, and had not counted it."""
+        if position in self._lost:
+            return 0
+        self._lost.add(position)
+        return int(self._is_closed)
 
     @property
     def lost(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from hftlab.bus.backlog import Backlog, Part
 from hftlab.bus.chunk import Chunk, Outcome
-from hftlab.bus.coroutines import AsyncCalls, Coroutines, Suspended
+from hftlab.bus.coroutines import AsyncCalls, Coroutines, Suspended, Unit
 from hftlab.bus.delivery import Delivery
 from hftlab.bus.emission import EmissionBuffer, Numbers
 from hftlab.bus.failures import FailureLog, Given
@@ -292,6 +292,13 @@ class Dispatcher:
         """Take what an async handler returned long after it was called. ``cascade`` is what that was then."""
         self.emissions.add_later(result, subscription, given, cause, self.clock, cascade)
 
+    def lose(self, unit: Unit, position: int, events: int) -> None:
+        """Count the published events of an async handler's call that failed long after it was made, each once."""
+        if isinstance(unit, Delivery):
+            self.dead_lettered += self._backlog.queues[unit.due.event_type].newly_lost(unit.due, events)
+        elif isinstance(unit, Chunk) and unit.is_published:
+            self.dead_lettered += unit.lose(position)
+
     def _begin_emitted(self) -> None:
         event_type, rows, event, _ = self.emissions.take()
         queue = self._backlog.queues[event_type]
@@ -381,6 +388,7 @@ class Dispatcher:
         parts, count = self._backlog.next_parts(CHUNK_ROWS)
         self._backlog.taken = count
         self._chunk = self._chunk_of(parts, count)
+        self._chunk.is_published = True
         self._shown = 0
         self._room_is_stale = False
         if self._driven is not None:

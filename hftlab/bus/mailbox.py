@@ -39,6 +39,9 @@ class Outlet(Protocol):
     def emit_later(self, result: Any, subscription: Subscription, given: Given, cause: int, cascade: int) -> None:
         """Take what a call returned long after it was made; ``cascade`` is what that was when it was made."""
 
+    def lose(self, unit: Unit, position: int, events: int) -> None:
+        """Count the events of a call that failed long after it was made."""
+
 
 @dataclass(eq=False, slots=True)
 class Call:
@@ -51,6 +54,8 @@ class Call:
     cause: int
     events: int
     lane: LaneCalls
+    unit: Unit
+    position: int
     cascade: int
     attempt: int = 1
 
@@ -345,9 +350,8 @@ class LaneCalls:
     def _call(
         self, subscription: Subscription, coroutine: Coroutine[Any, Any, Any], unit: Unit, position: int, events: int
     ) -> Call:
-        return Call(
-            subscription, coroutine, unit.keep_at(position), unit.id_at(position), events, self, self._outlet.cascade
-        )
+        given, cause = unit.keep_at(position), unit.id_at(position)
+        return Call(subscription, coroutine, given, cause, events, self, unit, position, self._outlet.cascade)
 
     def end(self, call: Call, reached: Any) -> None:
         """Take what a call came to: it failed, or returned what is to be emitted."""
@@ -360,6 +364,7 @@ class LaneCalls:
 
     def fail(self, call: Call, error: BaseException) -> None:
         """Record a call's failure."""
+        self._outlet.lose(call.unit, call.position, call.events)
         self._failures.record(call.subscription, call.given(), error, lost=call.events)
 
 

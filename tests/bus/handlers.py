@@ -29,10 +29,11 @@ RUN_FLAG = Flags.EMITTED.value
 
 
 class Handlers:
-    """Registers specs on a bus and notes every call."""
+    """Registers specs on a bus and notes every call. ``in_line``: async ones have no queue of their own."""
 
-    def __init__(self, bus: EventBus) -> None:
+    def __init__(self, bus: EventBus, *, in_line: bool = False) -> None:
         self.bus = bus
+        self.in_line = in_line
         self.calls: list[Call] = []
         self.subscriptions: dict[Spec, list[Subscription]] = {}
 
@@ -52,6 +53,8 @@ class Handlers:
             mode=spec.mode,
             name=spec.name,
             batch_rows=spec.batch_rows,
+            # The model awaits in line, and in a run so does the bus, whatever was asked for.
+            queue=0 if spec.waits is not None and self.in_line else None,
         )
         self.subscriptions.setdefault(spec, []).append(subscription)
 
@@ -61,7 +64,10 @@ class Handlers:
         def handler(event_id: int, symbol: str, epoch: int, received: int, cause: int) -> Any:
             return sync([_item(event_id, EventType.MARKET_DATA, symbol, epoch, received, cause)])
 
-        return handler
+        async def async_handler(event_id: int, symbol: str, epoch: int, received: int, cause: int) -> Any:
+            return await handler(event_id, symbol, epoch, received, cause)
+
+        return handler if spec.waits is None else async_handler
 
     def _handler(self, spec: Spec, items_of: Callable[[Any], list[Item]]) -> Callable[..., Any]:
         def act(given: list[Item]) -> Any:

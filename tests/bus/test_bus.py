@@ -190,7 +190,7 @@ async def test_nobody_writes_over_a_batch_while_its_async_handler_waits(bus: Eve
     gate = asyncio.Event()
     checked: list[bool] = []
 
-    @bus.on("market", mode="batch", batch_rows=256)
+    @bus.on("market", mode="batch", batch_rows=256, queue=0)
     async def look(batch: EventBatch) -> None:
         before = batch.records.tobytes()
         await gate.wait()
@@ -213,7 +213,7 @@ async def test_cancelling_a_handler_that_waits_with_its_batch_leaves_it_the_batc
     gate = asyncio.Event()
     checked: list[bool] = []
 
-    @bus.on("market", mode="batch", batch_rows=512, name="it")
+    @bus.on("market", mode="batch", batch_rows=512, name="it", queue=0)
     async def look(batch: EventBatch) -> None:
         before = batch.records.tobytes()
         await gate.wait()
@@ -370,7 +370,7 @@ async def test_a_stop_iteration_is_a_failure_even_of_a_call_that_changed_the_sub
 async def test_async_handlers_are_awaited_in_order(bus: EventBus) -> None:
     order: list[str] = []
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def slow(price: float) -> None:
         order.append(f"begin {price:.0f}")
         await asyncio.sleep(0)
@@ -386,7 +386,7 @@ async def test_async_handlers_are_awaited_in_order(bus: EventBus) -> None:
 async def test_work_says_that_a_handler_waits_until_it_is_settled(bus: EventBus) -> None:
     gate = asyncio.Event()
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def waits(event: Event) -> None:
         await gate.wait()
 
@@ -403,7 +403,7 @@ async def test_work_says_that_a_handler_waits_until_it_is_settled(bus: EventBus)
 async def test_two_tasks_may_settle_the_same_handler(bus: EventBus) -> None:
     gate = asyncio.Event()
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def waits(event: Event) -> None:
         await gate.wait()
 
@@ -420,7 +420,7 @@ async def test_two_tasks_may_settle_the_same_handler(bus: EventBus) -> None:
 async def test_cancelling_the_settling_task_fails_the_handler_and_goes_on_behind_it(bus: EventBus) -> None:
     seen: list[float] = []
 
-    @bus.on("market", where=lambda records: records["price"] == 0)
+    @bus.on("market", where=lambda records: records["price"] == 0, queue=0)
     async def waits(event: Event) -> None:
         await asyncio.Event().wait()
 
@@ -438,7 +438,7 @@ async def test_cancelling_the_settling_task_fails_the_handler_and_goes_on_behind
 
 
 async def test_a_handlers_own_timeout_does_not_end_the_pump(bus: EventBus) -> None:
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def waits(event: Event) -> None:
         async with asyncio.timeout(0.001):
             await asyncio.Event().wait()
@@ -454,9 +454,12 @@ async def test_a_handlers_own_timeout_does_not_end_the_pump(bus: EventBus) -> No
 # -- what handlers may not --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("queue", [None, 0])
 @pytest.mark.parametrize("turns", [None, 0, 1])
-@pytest.mark.parametrize("call", ["do_work", "settle", "drain", "close", "begin_run"])
-async def test_a_handler_can_not_ask_for_what_waits_for_it(bus: EventBus, call: str, turns: int | None) -> None:
+@pytest.mark.parametrize("call", ["do_work", "settle", "drain", "close", "begin_run", "give_up_calls"])
+async def test_a_handler_can_not_ask_for_what_waits_for_it(
+    bus: EventBus, call: str, turns: int | None, queue: int | None
+) -> None:
     def ask() -> Any:
         return bus.begin_run("mine", VirtualClock()) if call == "begin_run" else getattr(bus, call)()
 
@@ -478,7 +481,7 @@ async def test_a_handler_can_not_ask_for_what_waits_for_it(bus: EventBus, call: 
             if asyncio.iscoroutine(result):
                 await result
 
-        bus.subscribe(handler)
+        bus.subscribe(handler, queue=queue)
     bus.offer(trades(2))
     async with asyncio.timeout(10):
         with pytest.raises(HandlerFailed, match=f"BusBusy: {call} was called from a handler"):
@@ -516,7 +519,7 @@ async def test_a_failing_handler_does_not_end_the_pump(bus: EventBus) -> None:
 async def test_draining_survives_the_end_of_the_pump(bus: EventBus) -> None:
     gate = asyncio.Event()
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def waits(event: Event) -> None:
         await gate.wait()
 

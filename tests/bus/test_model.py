@@ -221,7 +221,7 @@ def test_a_live_bus_makes_the_same_calls_for_events_and_fields(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dispatch, "CHUNK_ROWS", how.chunk_rows)
             bus = EventBus(capacity=1_024, clock=VirtualClock(START_NS), priorities=one_lane())
-            handlers = Handlers(bus)
+            handlers = Handlers(bus, in_line=True)
             for spec in registered:
                 handlers.subscribe(spec)
             batch = batch_of(items, bus.symbols)

@@ -183,7 +183,7 @@ async def test_a_handler_of_gaps_may_emit_and_be_awaited() -> None:
     bus = EventBus(clock=clock)
     seen: list[str] = []
 
-    @bus.on(hl.Gap)
+    @bus.on(hl.Gap, queue=0)
     async def widened(gap: Gap) -> SignalEvent | None:
         seen.append(f"begins {told(gap)}")
         await asyncio.sleep(0)

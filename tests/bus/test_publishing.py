@@ -236,7 +236,7 @@ async def test_a_cancelled_publisher_leaves_the_line_and_no_event(
 ) -> None:
     gate = asyncio.Event()
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def wait(event: Event) -> None:
         await gate.wait()
 
@@ -257,7 +257,7 @@ async def test_a_cancelled_publisher_leaves_the_line_and_no_event(
 async def test_a_publisher_that_waits_when_the_pump_ends_is_told(bus: EventBus) -> None:
     gate = asyncio.Event()
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def wait(event: Event) -> None:
         await gate.wait()
 
@@ -273,7 +273,7 @@ async def test_closing_the_bus_tells_who_waits_for_room(bus: EventBus) -> None:
     bus.offer(trades(CAPACITY))
     gate = asyncio.Event()
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def wait(event: Event) -> None:
         await gate.wait()
 
@@ -288,7 +288,7 @@ async def test_closing_the_bus_tells_who_waits_for_room(bus: EventBus) -> None:
 async def test_whoever_publishes_junk_is_told_at_once_whoever_waits(bus: EventBus) -> None:
     gate = asyncio.Event()
 
-    @bus.on("market")
+    @bus.on("market", queue=0)
     async def wait(event: Event) -> None:
         await gate.wait()
 
@@ -344,7 +344,7 @@ async def test_a_handler_may_publish_where_there_is_room(bus: EventBus, prices: 
 
 @pytest.mark.parametrize("turns", [0, 1])
 async def test_a_handler_never_waits_for_room_that_only_its_return_can_make(bus: EventBus, turns: int) -> None:
-    @bus.on("market", where=lambda records: records["price"] == 0)
+    @bus.on("market", where=lambda records: records["price"] == 0, queue=0)
     async def answer(event: Event) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
