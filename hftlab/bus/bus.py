@@ -181,6 +181,7 @@ class EventBus:
         # A dict keeps the place of a key: a handler that replaces another takes its place in the order.
         if subscription.breaker is not None:
             subscription.breaker.on_change = self._lanes.notify
+            subscription.now_ns = lambda: self.clock.now_ns()
         self._lanes.open_mailbox(subscription, self._subscriptions.get(subscription.name))
         self._subscriptions[subscription.name] = subscription
         self._lanes.change(self.subscriptions)
@@ -205,16 +206,16 @@ class EventBus:
         """Queue one event; waits while its queue is full. About 4 µs. Safe to cancel: the event is queued or not.
 
         About 15 µs for one that brings a number, or an id. Raises HandlerFailed for a handler's failure since the last
-        call, BusClosed, BusBusy, ValidationError, WindowFull (a strict source waits for numbers before it), and BusFull
-        where nobody would ever make room: without a pump, and within an async handler that the bus waits for (it has
-        ``queue=0``, or its own queue is full).
+        call (never in a handler: another one's failure does not harm it), BusClosed, BusBusy, ValidationError,
+        WindowFull (a strict source waits for numbers before it), and BusFull where nobody would ever make room: without
+        a pump, and within an async handler that the bus waits for (it has ``queue=0``, or its own queue is full).
         """
-        self.failures.raise_first()
+        self._raise_outside_of_handlers()
         await self._publisher.publish(event)
 
     def publish_nowait(self, event: Event) -> None:
         """Queue one event, or raise BusFull. About 4 µs. Raises like ``publish``."""
-        self.failures.raise_first()
+        self._raise_outside_of_handlers()
         self._publisher.publish_nowait(event)
 
     async def publish_batch(self, batch: EventBatch) -> int:
@@ -223,8 +224,13 @@ class EventBus:
         Cancelling it leaves the rows queued that had room. Raises like ``publish``, a bad row before any is queued;
         WindowFull says how many rows were taken.
         """
-        self.failures.raise_first()
+        self._raise_outside_of_handlers()
         return await self._publisher.publish_batch(batch)
+
+    def _raise_outside_of_handlers(self) -> None:
+        """Raise a failure that no call has raised yet: not in a handler, to whom another one's failure is no news."""
+        if self.failures.unraised and not self._gate.is_handler():
+            self.failures.raise_first()
 
     def offer(self, batch: EventBatch) -> int:
         """Queue as many of the batch's first rows as have room, and return how many. Never waits.

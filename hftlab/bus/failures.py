@@ -77,6 +77,11 @@ class FailureLog:
         error = BreakerOpen(f"the circuit breaker of {subscription.name} is {subscription.breaker.state.value}")
         self.dead_letters.add(subscription.name, events, error, 0)
 
+    @property
+    def unraised(self) -> bool:
+        """Whether there was a failure that no call has raised."""
+        return self._unraised is not None
+
     def raise_first(self) -> None:
         """Raise HandlerFailed for the first failure since the last call, if any; the others are counted in it."""
         failure, count = self._unraised, self._unraised_count

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hftlab.bus import EventBus, HandlerStatistics
 from hftlab.clock import VirtualClock
 from hftlab.errors import BreakerOpen, HandlerFailed
-from hftlab.events import EventBatch, MarketDataEvent, SignalEvent
+from hftlab.events import EventBatch, MarketDataEvent, OrderEvent, Side, SignalEvent
 from hftlab.flow import BreakerChange, BreakerSettings, BreakerState, CircuitBreaker
 from hftlab.replay import Replay
 from tests.bus.samples import START_NS, trades, work_off
@@ -126,6 +126,36 @@ def test_a_poisoned_batch_is_lost_whole_and_no_other_batch_is(seed: int) -> None
     counts = fates(bus)
     assert counts["dead-lettered"] == sum(map(len, lost))
     print(f"seed {seed}, batch: {counts} in {len(lost)} batches of up to 16")
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_handler_that_publishes_is_not_harmed_by_the_failure_of_another(waits: bool) -> None:
+    bus, executed = EventBus(clock=VirtualClock(START_NS)), list[str]()
+
+    def sick(price: float) -> None:
+        raise ValueError("always")
+
+    def trade(price: float) -> None:
+        bus.publish_nowait(order(f"sync {price:g}"))
+
+    async def trade_later(price: float) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        bus.publish_nowait(order(f"async {price:g}"))
+
+    bus.subscribe(sick, "market", name="sick")
+    bus.subscribe(trade, "market", name="trade")
+    bus.subscribe(trade_later, "market", name="trade later")
+    bus.subscribe(lambda order_id: executed.append(order_id), "order", name="execute")
+    bus.offer(trades(3))
+    with pytest.raises(HandlerFailed, match="sick raised"):
+        await bus.drain()
+    assert sorted(executed) == [f"{which} {price}" for which in ("async", "sync") for price in range(3)]
+    assert {failure.handler for failure in bus.failures} == {"sick"}
+
+
+def order(order_id: str) -> OrderEvent:
+    return OrderEvent(symbol="BTC", order_id=order_id, direction=Side.BUY, quantity=1.0)
 
 
 def test_dead_letters_are_published_again_when_the_handler_was_mended() -> None:
