@@ -1,7 +1,7 @@
 """S10: a notebook kernel whose bus runs flat out, asked to execute, to complete and to interrupt, as a person would.
 
-A real kernel, spoken to as JupyterLab does, without a browser. The engine publishes to a field handler without end (as
-in S1), or replays a recorded session again and again (which also waits for its server, and shares the interpreter with
+A real kernel, spoken to as JupyterLab does, without a browser. The engine publishes without end to a field handler (as
+in S1), a batch or a compiled one, or replays a recorded session again and again (which also waits for its server, and shares the interpreter with
 the threads that unpack frames). Its duty is the share of time that its callbacks hold the kernel's loop.
 """
 
@@ -91,14 +91,29 @@ async def replay_again():
 lab = hl.Lab(directory={folder!r})
 batch = hl.sim.market(["BTCUSDT", "ETHUSDT"], seconds=1_200, seed=1)
 
-@lab.bus.on("market.*")
-def notional(price, volume):
-    price * volume
+{handler}
 
 await asyncio.create_task(prepare(), context=engine)
 replay = lab.replay("bench")
 asyncio.Handle._run = timed
 asyncio.create_task(sample())
+"""
+FIELDS = """
+@lab.bus.on("market.*")
+def notional(price, volume):
+    price * volume
+"""
+BATCHES = """
+@lab.bus.on(hl.MarketDataEvent, mode="batch")
+def notional(batch):
+    batch.records["price"] * batch.records["volume"]
+"""
+COMPILED = """
+import numpy as np
+
+@lab.bus.on(hl.MarketDataEvent, mode="jit", state=np.zeros(1))
+def notional(record, state):
+    state[0] += record.price * record.volume
 """
 PUBLISHING = "task = asyncio.create_task(publish(), context=engine)"
 REPLAYING = "task = asyncio.create_task(replay_again(), context=engine)"
@@ -210,8 +225,14 @@ def measure(runs: int) -> list[Measurement]:
         ]
     asleep = "a sleeping loop looks for the Interrupt button only when something wakes it"
     found.append(Measurement("S10", "interrupt a cell", "no engine", skipped=asleep))
-    for load, contender in ((PUBLISHING, "hftlab"), (REPLAYING, "hftlab, replaying")):
-        with kernel(ENGINE, load) as loaded:
+    loads = (
+        (PUBLISHING, FIELDS, "hftlab"),
+        (PUBLISHING, BATCHES, "hftlab, batch handler"),
+        (PUBLISHING, COMPILED, "hftlab, jit handler"),
+        (REPLAYING, FIELDS, "hftlab, replaying"),
+    )
+    for load, handler, contender in loads:
+        with kernel(ENGINE.replace("{handler}", handler), load) as loaded:
             found += [
                 _latency(loaded, "execute a cell", Kernel.time_execute, contender, runs),
                 _latency(loaded, "complete a name", Kernel.time_complete, contender, runs),

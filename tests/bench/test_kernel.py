@@ -16,4 +16,4 @@ def test_a_busy_kernel_executes_completes_and_is_interrupted_and_its_engine_goes
     assert {goal.work for goal in kernel.GOALS} <= ours
     assert all(one.skipped or one.median > 0 for one in found)
     handled = [one for one in found if one.work.startswith("events handled")]
-    assert len(handled) == 3
+    assert len(handled) == 5
