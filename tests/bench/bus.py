@@ -92,7 +92,12 @@ def contenders(events: int = EVENTS) -> list[Contender]:
         make(count) for make, count in ((_asyncio_queue, events // 4), (_bare_calls, events), (_numpy, 4 * events),
                                         (_compiled_loop, 16 * events))
     )  # fmt: skip
-    handlers = {"S1a": _object_handler, "S1b": _field_handler, "S2": _batch_handler, "S3": _jit_handler}
+    handlers: dict[str, Callable[[EventBus], object]] = {
+        "S1a": _object_handler,
+        "S1b": _field_handler,
+        "S2": _batch_handler,
+        "S3": _jit_handler,
+    }
     return [
         *(
             _ours(board, subscribe, events if board.startswith("S1") else 4 * events, ordered)
