@@ -22,6 +22,8 @@ from hftlab.sim.traffic import Line, Mix, traffic_of
 
 PIECE_ROWS = 4_096
 """Rows go to the bus in pieces of this many at most, so that it can say between two of them that it is full."""
+AFTER_REFUSAL_ROWS = 64
+"""A bus that had no room is offered so many first, and twice as many each time: it looks at all that it is offered."""
 CATCH_UP_ROWS = 1_024
 """So many that were held back go with what is newly due, so that the bus can say pause again before it is full."""
 TICK_S = 0.002
@@ -59,6 +61,7 @@ class _Course:
         self.begin_ns, self.total, self.prefix, self.epoch = begin_ns, total, prefix, epoch
         self.sent = [0] * lines
         self.due = [0] * lines  # at the last look
+        self.refused = [False] * lines  # at the last look
         self.held = [0] * lines  # up to where rows are counted as held back
         self.by_type = np.zeros(len(EventType) + 1, np.int64)
         self.held_back = self.refusals = self.pauses = self.paused_ns = self.waiting = 0
@@ -176,9 +179,11 @@ class LiveFeed:
     def _send_line(self, course: _Course, which: int, line: Line, due: int, now_ns: int) -> None:
         end = min(course.sent[which] + due - course.due[which] + CATCH_UP_ROWS, due)
         course.due[which] = due
+        most = AFTER_REFUSAL_ROWS if course.refused[which] else PIECE_ROWS
+        course.refused[which] = False
         while course.sent[which] < end and (line.urgent or not self.paused):
             begin = course.sent[which]
-            rows, places = line.take(begin, min(end, begin + PIECE_ROWS), course.prefix)
+            rows, places = line.take(begin, min(end, begin + most), course.prefix)
             # A row is due at a whole ns at the latest; what is sent was not sent before.
             rows["timestamp"] = np.minimum(course.begin_ns + self.pace.due_ns(places), now_ns)
             rows["received"] = now_ns
@@ -189,7 +194,9 @@ class LiveFeed:
             course.by_type += np.bincount(rows["type"][:taken], minlength=len(EventType) + 1)
             if taken < len(rows):
                 course.refusals += 1
+                course.refused[which] = True
                 break
+            most = min(2 * most, PIECE_ROWS)
         left = due - course.sent[which]
         course.waiting += left
         if left:

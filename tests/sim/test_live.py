@@ -26,11 +26,13 @@ class FakeBus:
     def __init__(self, room: int = 1 << 62) -> None:
         self.clock = VirtualClock(START_NS)
         self.room = room
+        self.looked_at = 0
         self.offered: list[EventBatch] = []
         self.sources: list[PausableSource] = []
 
     def offer(self, batch: EventBatch) -> int:
         taken = min(self.room, len(batch))
+        self.looked_at += len(batch)
         self.room -= taken
         if taken:
             self.offered.append(batch[:taken])
@@ -213,6 +215,19 @@ def test_what_the_bus_has_no_room_for_waits_for_it_and_is_counted_once() -> None
     for source in np.unique(sequences["source"]):
         numbers = sequences["sequence"][sequences["source"] == source].tolist()
         assert all(later == earlier + 1 for earlier, later in pairwise(numbers))
+
+
+def test_a_bus_without_room_is_offered_little_until_it_takes_it() -> None:
+    bus = FakeBus(room=0)
+    feed = LiveFeed(BATCH, bus, rate_hz=1_000_000)
+    feed.start()
+    bus.clock.advance(MS)
+    feed.send_due()
+    offered = bus.looked_at
+    assert feed.send_due() == 0
+    assert bus.looked_at - offered == 64
+    bus.room = 1 << 62
+    assert feed.send_due() == 1_001
 
 
 async def test_a_feed_that_is_stopped_returns_and_leaves_the_bus(bus: FakeBus) -> None:
