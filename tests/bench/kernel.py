@@ -2,7 +2,8 @@
 
 A real kernel, spoken to as JupyterLab does, without a browser. The engine publishes without end to a field handler (as
 in S1), a batch or a compiled one, or replays a recorded session again and again (which also waits for its server, and
-shares the interpreter with the threads that unpack frames). Its duty is the share of time that its callbacks hold the kernel's loop.
+shares the interpreter with the threads that unpack frames). Its duty is the share of time that its callbacks hold the
+kernel's loop.
 """
 
 from __future__ import annotations
