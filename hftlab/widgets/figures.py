@@ -95,6 +95,9 @@ def bus_figure(samples: BusSamples, title: str = "") -> Figure:
         gave = _add_gave_way(figure, samples, since_s, place) or gave
     _lay_out_bus(figure, samples, title, nothing=not used)
     if used and not gave:
+        # plotly draws no axes where nothing is drawn, and puts the note into the picture above.
+        figure.add_scatter(x=since_s[[0, -1]], y=[0, 0], mode="lines", line={"width": 0}, hoverinfo="skip",
+                           showlegend=False, row=2, col=1)  # fmt: skip
         figure.add_annotation(
             text="nothing gave way", showarrow=False, font={"color": _GREY}, xref="x2 domain", yref="y2 domain",
             x=0.5, y=0.5,
