@@ -57,6 +57,7 @@ class Call:
     unit: Unit
     position: int
     cascade: int
+    generation: int
     attempt: int = 1
 
     def again(self) -> Any:
@@ -218,6 +219,7 @@ class Mailbox:
         except BaseException:
             # A KeyboardInterrupt is no failure of the handler that it met: the others' turn comes.
             if self._current is call:
+                call.coroutine.close()
                 following = self._next(at_once=False)
                 if following is not None:
                     self.go_on(following, None)
@@ -276,6 +278,8 @@ class Mailbox:
             call.coroutine.close()
             call.subscription.missed += call.events
             call.subscription.delivered -= call.events
+            if call.subscription.breaker is not None:
+                call.subscription.breaker.release(1, generation=call.generation)
         for one in parked:
             one.let_in()
         self._mailboxes.on_change()
@@ -351,7 +355,8 @@ class LaneCalls:
         self, subscription: Subscription, coroutine: Coroutine[Any, Any, Any], unit: Unit, position: int, events: int
     ) -> Call:
         given, cause = unit.keep_at(position), unit.id_at(position)
-        return Call(subscription, coroutine, given, cause, events, self, unit, position, self._outlet.cascade)
+        cascade, generation = self._outlet.cascade, subscription.generation
+        return Call(subscription, coroutine, given, cause, events, self, unit, position, cascade, generation)
 
     def end(self, call: Call, reached: Any) -> None:
         """Take what a call came to: it failed, or returned what is to be emitted."""
@@ -360,7 +365,7 @@ class LaneCalls:
             self.fail(call, error)
         elif reached is not None:
             self._outlet.emit_later(reached, call.subscription, call.given, call.cause, call.cascade)
-        call.subscription.completed(error, call.events)
+        call.subscription.completed(error, call.generation)
 
     def fail(self, call: Call, error: BaseException) -> None:
         """Record a call's failure."""
