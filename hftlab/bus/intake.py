@@ -137,6 +137,8 @@ class Intake:
         admission = self._admission
         admission.now_ns = now_ns
         admission.flush()
+        if self._lanes.control.sheds:  # maybe for what has been worked off since
+            self._lanes.control.look(now_ns, admission)
         done = 0
         while done < len(batch):
             piece = batch if len(batch) <= PIECE_ROWS and not done else batch[done : done + PIECE_ROWS]
