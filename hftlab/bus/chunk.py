@@ -96,7 +96,7 @@ class Chunk:
             self.limit, self._cut = plan.limit, True
         self._guarded = {one: one.breaker for one in plan.owners if one.breaker is not None}
         self._slow_ns = _slow_ns(self._guarded) if clock is not None and self._guarded else 0
-        self._watchdog = watchdog or HoldUps()
+        self._watchdog = HoldUps() if watchdog is None else watchdog
         self._recorded = 0  # calls whose outcome the breakers know
         self._posted: dict[Subscription, int] = {}  # calls since then whose outcome comes later
         self._cursor, self._where = plan.cursor, plan.places

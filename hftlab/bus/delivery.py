@@ -41,7 +41,7 @@ class Delivery:
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
         self._failures, self._coroutines = failures, coroutines
-        self._clock, self._watchdog = clock, watchdog or HoldUps()
+        self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
         self._called = self._running = False
         self.lost = 0
 

@@ -62,7 +62,7 @@ class Dispatcher:
         self.coroutines = coroutines or Coroutines()
         # What takes async handlers' coroutines when no run is on; a run has them awaited in line.
         self.calls: AsyncCalls = self.coroutines
-        self.watchdog = watchdog or HoldUps()
+        self.watchdog = HoldUps() if watchdog is None else watchdog
         self.emissions = EmissionBuffer(symbols, sources, failures, numbers)
         # Told when rows have been through the handlers: by when they had been queued, as runs.
         self.on_dispatched: Callable[[list[tuple[int, int]]], None] | None = None

@@ -43,7 +43,7 @@ class Single:
         self.suspended: Suspended | None = None
         self._failures, self._coroutines = failures, coroutines
         self._handlers = handlers
-        self._clock, self._watchdog = clock, watchdog or HoldUps()
+        self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
         self._begun = 0
 
     def advance(self) -> Outcome:

@@ -56,7 +56,7 @@ class HoldUps:
         """Take how long the latest calls took; ``owners`` says whose they were, and is only asked where it matters."""
         if elapsed_ns >= SLOW_NS:
             self.stride = max(1, self.stride // 4)
-        elif elapsed_ns < FAST_NS:
+        elif elapsed_ns < FAST_NS and calls >= self.stride:  # a few fast calls, such as an order's, say nothing of many
             self.stride = min(MOST_CALLS, 2 * self.stride)
         if elapsed_ns >= self.limit_ns and calls:
             own = tuple(owners())
