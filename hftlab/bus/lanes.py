@@ -109,6 +109,7 @@ class Lanes:
         # Those that ever had anything, the most urgent first: nobody pays for lanes that nothing goes to.
         self._used: list[Lane] = [self.recorded]
         self._working: Lane | None = None
+        self._leaving = False
         self._subscriptions: Sequence[Subscription] = ()
         self.control = Control(self, symbols, self.notify)
 
@@ -126,7 +127,9 @@ class Lanes:
             self._used = [one for one in self._all if one is lane or one in self._used]
         working = self._working
         if working is not None and working.level < lane.level:
-            working.preempted += 1
+            if not self._leaving:
+                self._leaving = True
+                working.preempted += 1
             if lane.urgent_since_ns is None:
                 lane.urgent_since_ns = time.perf_counter_ns()
             working.dispatcher.preempt()
@@ -224,7 +227,7 @@ class Lanes:
         return next(place for place, lane in enumerate(self._all) if lane.backlog is backlog)
 
     def _turn(self, lane: Lane, max_rows: int, end_ns: int) -> Work:
-        self._working = lane
+        self._working, self._leaving = lane, False
         try:
             return lane.dispatcher.work(max_rows, end_ns)
         finally:
