@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hftlab.bus import BusStatistics, EventBus
 from hftlab.clock import Clock, SystemClock
 from hftlab.errors import NotStarted, ValidationError, shown
+from hftlab.metrics import Histogram
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +84,10 @@ class BusHistory:
         self._timer: asyncio.TimerHandle | None = None
         self._count = 0
         self._last_ns = 0
+        # The first quantile of a process loads its kernel (0.3 s): here, where a cell waits, and not in a refresh.
+        waits = Histogram()
+        waits.record(1)
+        waits.quantiles([0.5])
         self._lanes = tuple(lane.lane for lane in self.bus.statistics().lanes)
         self._times_ns = np.zeros(keeps, np.int64)
         self._counts = {name: self._column() for name in _COUNTS}

@@ -101,9 +101,9 @@ def _lane(lane: LaneStatistics, rates: BusRates, peak: int, marks: tuple[float, 
         "share": share_text(share),
         "depth": round(share, 4),
         "peak": round(min(peak / max(lane.capacity, 1), 1.0), 4),
-        "peak_text": f"most {peak:,}",
+        "peak_text": f"peak {peak:,}",
         "marks": list(marks),
-        "told": f"{waiting} waiting ({share_text(share)}); at most {peak:,} in the last minute. "
+        "told": f"{waiting} waiting ({share_text(share)}); at most {peak:,} were seen in the last minute. "
         f"Sources pause at {marks[0]:.0%} and resume at {marks[1]:.0%}",
         "rate": NOTHING if handled_hz is None else rate_label(handled_hz),
         "busy": bool(handled_hz),

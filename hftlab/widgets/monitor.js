@@ -34,7 +34,7 @@ function buildLane(name) {
     low: make("span", { class: "hl-mark" }),
     waiting: make("span", { class: "hl-waiting" }),
     share: make("b", { class: "hl-share" }),
-    most: make("span", { class: "hl-most", title: "The most that waited in the last minute" }),
+    most: make("span", { class: "hl-most", title: "The most that was seen waiting in the last minute" }),
     gave: make("div", { class: "hl-gave" }),
     facts: make("div", { class: "hl-facts" }),
     canvas: make("canvas", { class: "hl-strip", tabIndex: 0, role: "slider", "aria-roledescription": "strip chart",

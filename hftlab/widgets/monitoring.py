@@ -10,7 +10,7 @@ from hftlab.widgets.audience import Audience
 from hftlab.widgets.bus_history import BusHistory, title_of
 from hftlab.widgets.bus_rates import RecentStatistics
 from hftlab.widgets.bus_readings import books, handlers, lanes, latest_errors, status
-from hftlab.widgets.bus_strip import WINDOW_NS, strip
+from hftlab.widgets.bus_strip import BUCKET_NS, WINDOW_NS, strip
 from hftlab.widgets.monitor_requests import Look, parse_look
 from hftlab.widgets.playing import STANDING_S
 from hftlab.widgets.shown import fault
@@ -32,6 +32,8 @@ class Monitoring:
         self._misread: HftlabError | None = None
         self._errors: tuple[int, dict[str, str]] = (0, {})
         self._shown: dict[str, Any] = {}
+        self._bucket = -1
+        self._strip: dict[str, Any] = {}
 
     def abandon(self) -> None:
         """Take no more samples by itself. Idempotent."""
@@ -78,7 +80,7 @@ class Monitoring:
 
     def everything(self) -> dict[str, Any]:
         """All parts, whoever looks: for a view that is made now."""
-        self._shown = {}
+        self._shown, self._bucket = {}, -1
         return self._new()
 
     def _new(self) -> dict[str, Any]:
@@ -91,12 +93,14 @@ class Monitoring:
         rates = self._recent.rates()
         samples = history.samples(now_ns - WINDOW_NS)
         peaks = dict(zip(samples.lanes, samples.waiting.max(axis=0).tolist(), strict=True))
+        if now_ns // BUCKET_NS != self._bucket:  # it ends with a full bucket: nothing is new in it before the next
+            self._bucket, self._strip = now_ns // BUCKET_NS, strip(samples, now_ns)
         flow = bus.flow
         marks = (flow.watermarks.high, flow.watermarks.low)
         parts = {
             "status": status(told, rates, title_of(bus), has_breaker=flow.breaker is not None),
             "lanes": lanes(told, rates, peaks, marks),
-            "strip": strip(samples, now_ns),
+            "strip": self._strip,
             "books": books(told),
             "handlers": handlers(told, rates, self._order, flow.watchdog_s, self._latest_errors()),
             "fault": {} if self._misread is None else {**fault(self._misread), "about": "message"},

@@ -127,7 +127,7 @@ async def test_a_history_that_was_taken_before_is_shown(comms: list[FakeComm]) -
     history.record()
     monitor = hl.widgets.BusMonitor(history)
     assert monitor.history is history
-    assert monitor.lanes[2]["peak_text"] == "most 512"
+    assert monitor.lanes[2]["peak_text"] == "peak 512"
 
 
 async def test_a_click_on_another_thread_orders_on_the_kernels_loop(comms: list[FakeComm], quick: None) -> None:

@@ -84,12 +84,12 @@ def shown_lane(one: LaneStatistics, rates: BusRates | None = None, peak: int = 0
 def test_a_lane_tells_its_depth_its_peak_and_its_watermarks() -> None:
     shown = shown_lane(lane(waiting=560, capacity=1_000), peak=900)
     assert (shown["depth"], shown["peak"], shown["marks"]) == (0.56, 0.9, [0.8, 0.5])
-    assert (shown["waiting"], shown["share"], shown["peak_text"]) == ("560 of 1,000", "56 %", "most 900")
+    assert (shown["waiting"], shown["share"], shown["peak_text"]) == ("560 of 1,000", "56 %", "peak 900")
 
 
 def test_a_lane_that_is_fuller_than_ever_is_its_own_peak_and_never_beyond_its_bar() -> None:
     shown = shown_lane(lane(waiting=1_500, capacity=1_000), peak=900)
-    assert (shown["depth"], shown["peak"], shown["peak_text"]) == (1.0, 1.0, "most 1,500")
+    assert (shown["depth"], shown["peak"], shown["peak_text"]) == (1.0, 1.0, "peak 1,500")
 
 
 def test_a_lanes_throughput_is_unknown_before_there_are_two_looks() -> None:

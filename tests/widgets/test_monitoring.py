@@ -107,7 +107,7 @@ def test_throughput_and_what_gave_way_are_told_from_one_look_to_the_next() -> No
     normal = lane_of(parts, "NORMAL")
     assert normal["rate"] == "1.02 k/s"
     assert normal["reasons"] == [["drop oldest", "512", "512/s"]]
-    assert normal["peak_text"] == "most 0"  # nobody looked while they waited
+    assert normal["peak_text"] == "peak 0"  # nobody looked while they waited
     assert lane_of(watched.look(2.0)[0], "NORMAL")["rate"] == "0/s"
 
 
@@ -117,10 +117,10 @@ def test_the_most_that_waited_stays_marked_for_a_minute() -> None:
     watched.look()
     drain(watched.bus)
     parts, _ = watched.look()
-    assert lane_of(parts, "NORMAL")["peak_text"] == "most 512"
+    assert lane_of(parts, "NORMAL")["peak_text"] == "peak 512"
     assert lane_of(parts, "NORMAL")["waiting"] == "0 of 1,024"
     watched.settle()
-    assert lane_of(watched.model.everything(), "NORMAL")["peak_text"] == "most 0"
+    assert lane_of(watched.model.everything(), "NORMAL")["peak_text"] == "peak 0"
 
 
 def test_after_a_burst_only_the_strip_moves_until_the_minute_is_over() -> None:
