@@ -194,6 +194,26 @@ async def test_closing_handles_what_is_queued_and_raises_what_nobody_has_raised_
     await lab.close()
 
 
+async def test_closing_a_lab_gives_up_calls_that_do_not_end_and_says_so(tmp_path: Path) -> None:
+    lab = await hl.Lab(directory=tmp_path / "data").start()
+    cleaned: list[str] = []
+
+    @lab.bus.on("market.*")
+    async def stuck(price: float) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append("up")
+
+    await lab.bus.publish_batch(trades(5))
+    with pytest.warns(RuntimeWarning, match=r"0 events unhandled after 0.05 s, and 5 in calls of async handlers"):
+        await lab.close(drain_s=0.05)
+    assert cleaned == ["up"]
+    assert lab.bus.subscriptions[0].missed == 5
+    await lab.start()
+    await lab.close()
+
+
 async def test_what_went_wrong_first_is_what_leaving_a_lab_raises(tmp_path: Path) -> None:
     async def body() -> None:
         async with hl.Lab(directory=tmp_path / "data") as lab:

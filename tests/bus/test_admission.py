@@ -205,13 +205,13 @@ def test_the_policy_of_now_counts_and_what_was_counted_stays() -> None:
 
 
 def hold_up(bus: EventBus, **options: Any) -> Callable[[], None]:
-    """An async handler that waits with the first event it gets, until it is released."""
+    """An async handler that its lane awaits with the first event it gets, until it is released."""
     held = asyncio.Event()
 
     async def hold(event: Any) -> None:
         await held.wait()
 
-    bus.subscribe(hold, MarketDataEvent, name="hold", **options)
+    bus.subscribe(hold, MarketDataEvent, name="hold", queue=0, **options)
     return held.set
 
 
@@ -244,7 +244,7 @@ async def test_drop_oldest_keeps_the_newest_while_a_handler_waits() -> None:
         seen.append(event.price)
         await held.wait()
 
-    bus.subscribe(hold, MarketDataEvent)
+    bus.subscribe(hold, MarketDataEvent, queue=0)
     bus.offer(trades(700))
     assert bus.do_work(max_ns=10**10).awaiting
     for turn in range(10):
