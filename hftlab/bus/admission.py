@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -210,8 +211,10 @@ class Admission:
         if isinstance(levels, Priority):
             self._queue_in(self._lanes[levels], batch)
             return
-        for level in np.unique(levels).tolist():
-            self._queue_in(self._lanes[Priority(level)], batch.where(np.flatnonzero(levels == level)))
+        for begin, end in pairwise(_cuts(batch, levels)):
+            part, own = batch[begin:end], levels[begin:end]
+            for level in np.unique(own).tolist():
+                self._queue_in(self._lanes[Priority(level)], part.where(np.flatnonzero(own == level)))
 
     def _queue_in(self, lane: Lane, batch: EventBatch) -> None:
         control = self._lanes.control
@@ -344,6 +347,20 @@ class Admission:
             left.clear()
         self._left_rows = {level: dict.fromkeys(EventType, 0) for level in self.left}
         return rows
+
+
+def _cuts(batch: EventBatch, levels: npt.NDArray[np.uint8]) -> list[int]:
+    """Where a batch is cut, so that a row whose cause it brings into another lane comes when that is found there."""
+    causes = batch.records["cause"]
+    effects = np.flatnonzero(causes).tolist() if batch.session_number else []
+    cuts = [0]
+    if effects:
+        places = dict(zip(batch.event_ids.tolist(), range(len(batch)), strict=True))
+        for effect in effects:
+            cause = places.get(int(causes[effect]), -1)
+            if cuts[-1] <= cause < effect and levels[cause] != levels[effect]:
+                cuts.append(effect)
+    return [*cuts, len(batch)]
 
 
 def _rows_at(records: Rows, places: npt.NDArray[np.intp], event_type: EventType) -> Rows:
