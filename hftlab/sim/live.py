@@ -7,7 +7,7 @@ import html
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -54,6 +54,15 @@ class FeedStatistics:
     paused_ns: int
 
 
+class HasBus(Protocol):
+    """What has a bus of its own: a ``Lab``."""
+
+    @property
+    def bus(self) -> LiveBus:
+        """The bus."""
+        ...
+
+
 class _Course:
     """How far a run has got: rows sent a line, and when it began."""
 
@@ -71,10 +80,10 @@ class _Course:
 class LiveFeed:
     """Sends a batch's events to a bus, evenly spaced at ``rate_hz``, and as many more as ``bursts`` say.
 
-    ``batch``: ``hl.sim.market(…)``, or any recording; its rows keep their order, symbols and prices, and get the times
-    of now: ``timestamp`` when they are due, ``received`` when they are sent. Sources are numbered from 1 (rule
-    PLUS_ONE), in a new epoch each time that the feed starts, so that running a cell again is harmless. Two feeds at a
-    time on one bus want different symbols.
+    ``bus`` is a bus, or a lab. ``batch``: ``hl.sim.market(…)``, or any recording; its rows keep their order, symbols
+    and prices, and get the times of now: ``timestamp`` when they are due, ``received`` when they are sent. Sources are
+    numbered from 1 (rule PLUS_ONE), in a new epoch each time that the feed starts, so that running a cell again is
+    harmless. Two feeds at a time on one bus want different symbols.
 
     ``rate_hz``: None is the batch's own mean rate. ``seconds``: how long it lasts, with the batch sent again and again
     as needed; None: once through the batch. ``orders``, ``fills`` and ``signals`` are the parts of all events that are
@@ -94,7 +103,7 @@ class LiveFeed:
     def __init__(
         self,
         batch: EventBatch,
-        bus: LiveBus,
+        bus: LiveBus | HasBus,
         *,
         rate_hz: float | None = None,
         bursts: Iterable[Burst] = (),
@@ -112,7 +121,7 @@ class LiveFeed:
         if not isinstance(name, str) or not 0 < len(name.encode()) <= 12:
             raise ValidationError(f"name is a text of 1 to 12 bytes, which orders' ids begin with; got {name!r:.100}")
         self.name = name
-        self._bus, self._clock, self._sleep = bus, clock, sleep
+        self._bus, self._clock, self._sleep = _bus_of(bus), clock, sleep
         self._traffic = traffic_of(batch, Mix(orders, fills, signals), seed)
         self.pace = Pace(_own_rate_hz(batch) if rate_hz is None else rate_hz, bursts)
         if seconds is None:
@@ -282,6 +291,15 @@ class LiveFeed:
         parts = [f"{count:,} {topic}" for topic, count in shown.by_type.items()]
         parts.append(f"{shown.held_back:,} held back in {shown.pauses:,} pauses and {shown.refusals:,} refusals")
         return f"<div><b>{html.escape(repr(self))}</b><br>{html.escape('; '.join(parts))}</div>"
+
+
+def _bus_of(given: LiveBus | HasBus) -> LiveBus:
+    """The bus that is meant: itself, or a lab's. Raises ValidationError."""
+    bus: Any = getattr(given, "bus", given)
+    if not callable(getattr(bus, "offer", None)) or not callable(getattr(bus, "attach", None)):
+        raise ValidationError(f"a live feed sends to a bus, such as lab.bus; got {given!r:.100}")
+    found: LiveBus = bus
+    return found
 
 
 def _own_rate_hz(batch: EventBatch) -> float:

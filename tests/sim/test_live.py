@@ -282,6 +282,16 @@ def test_arguments_out_of_bounds_are_refused(bus: FakeBus, arguments: dict[str, 
         LiveFeed(BATCH, bus, **{"rate_hz": 10, **arguments})  # type: ignore[arg-type]
 
 
+def test_a_lab_will_do_for_its_bus_and_nothing_else(bus: FakeBus) -> None:
+    class Lab:
+        def __init__(self) -> None:
+            self.bus = bus
+
+    assert LiveFeed(BATCH, Lab(), rate_hz=10).send_due() == 1
+    with pytest.raises(ValidationError, match=r"lab\.bus"):
+        LiveFeed(BATCH, 5, rate_hz=10)  # type: ignore[arg-type]
+
+
 def test_a_batch_of_one_moment_has_no_rate_of_its_own(bus: FakeBus) -> None:
     with pytest.raises(ValidationError, match="rate_hz="):
         LiveFeed(BATCH[:1], bus)
