@@ -70,7 +70,10 @@ class Flow:
         for name, value in (("ageing_s", self.ageing_s), ("watchdog_s", self.watchdog_s)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
                 raise ValidationError(f"{name} is a number of seconds from 0 on; got {shown(value)}")
-        object.__setattr__(self, "shed", tuple(self.shed))
+        rules: Any = self.shed
+        if isinstance(rules, ShedRule) or not isinstance(rules, Iterable):
+            rules = (rules,)  # a single rule will do; whatever else it is, _check_kinds says so
+        object.__setattr__(self, "shed", tuple(rules))
         self._check_kinds()
 
     def _check_kinds(self) -> None:

@@ -74,6 +74,13 @@ class HandlerStatistics:
     breaker: str
 
 
+_PARTS = (
+    "handled", "dead_lettered", "waiting", "held", "redelivered", "duplicate", "set_aside", "shed", "conflated",
+    "dropped",
+)  # fmt: skip
+"""What becomes of published events: always all of them together."""
+
+
 @dataclass(frozen=True)
 class BusStatistics:
     """Counts since the bus was made, in events.
@@ -142,6 +149,14 @@ class BusStatistics:
         from hftlab.bus.figures import lanes_figure
 
         return lanes_figure(statistics)
+
+    def __repr__(self) -> str:
+        parts = [f"{count:,} {name.replace('_', ' ')}" for name in _PARTS if (count := getattr(self, name))]
+        return f"BusStatistics({self.published:,} published = {' + '.join(parts) or 0})"
+
+    def _repr_html_(self) -> str:
+        table = self.to_frame()[["waiting", "handled", "gave_way", "wait_p50_ns", "wait_p99_ns", "wait_max_ns"]]
+        return f"<div><b>{html.escape(repr(self))}</b>{table.to_html()}</div>"
 
 
 def statistics_of_lane(lane: Lane, admission: Admission, now_ns: int) -> LaneStatistics:
