@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -92,6 +93,7 @@ class Subscription:
     queue: int | None = None
     timeout_s: float | None = None
     mailbox: Mailbox | None = field(default=None, repr=False)
+    now_ns: Callable[[], int] = field(default=time.time_ns, repr=False)
     _wanted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool), repr=False)
 
     def __post_init__(self) -> None:
@@ -114,9 +116,23 @@ class Subscription:
             return self.queue
         return QUEUED_BATCHES * self.batch_rows if self.mode == "batch" else DEFAULT_QUEUE
 
-    def completed(self, error: BaseException | None, events: int) -> None:
-        """Take note of a call that went through the handler's own queue and has ended: what it failed with, if it did,
-        and how many events it was given. Not called for what was known at once, or awaited in line."""
+    def completed(self, error: BaseException | None, generation: int) -> None:
+        """Tell the circuit breaker of a call that went through the handler's own queue and has ended: what it failed
+        with, if it did. ``generation`` is the breaker's when the call was permitted: an old call's outcome is late.
+
+        Not called for what was known at once, or awaited in line.
+        """
+        if self.breaker is None:
+            return
+        if error is None:
+            self.breaker.record(1, self.now_ns(), generation=generation)
+        else:
+            self.breaker.record_failure(self.now_ns(), generation=generation)
+
+    @property
+    def generation(self) -> int:
+        """The circuit breaker's generation, for a call that is permitted now; 0 without one."""
+        return 0 if self.breaker is None else self.breaker.generation
 
     def call(self, event: Any) -> Any:
         """Call the handler with an event object, or the values of its fields that it takes."""
