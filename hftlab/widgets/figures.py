@@ -88,7 +88,7 @@ def bus_figure(samples: BusSamples, title: str = "") -> Figure:
         look = {"color": colour, "width": 1.5, "shape": "hv"}
         figure.add_scatter(
             x=since_s, y=samples.waiting[:, place], name=html.escape(name), mode="lines", line=look, row=1, col=1,
-            legendgroup=name, hovertemplate="%{y:,} waiting",
+            hovertemplate="%{y:,} waiting",
         )  # fmt: skip
     gave = False
     for place in used:
@@ -116,7 +116,7 @@ def _add_gave_way(figure: Figure, samples: BusSamples, since_s: npt.NDArray[np.f
         took_s = np.diff(since_s)
         rates = np.divide(np.diff(column), took_s, out=np.zeros(len(took_s)), where=took_s > 0)
         figure.add_bar(
-            x=since_s[:-1] + took_s / 2, y=rates, width=took_s, row=2, col=1, legendgroup=name,
+            x=since_s[:-1] + took_s / 2, y=rates, width=took_s, row=2, col=1,
             name=html.escape(f"{name} {reason}: {column[-1] - column[0]:,}"), hovertemplate="%{y:,.0f}/s",
             marker={
                 "color": _LANES.get(name, _GREY), "line": {"width": 0},
@@ -133,13 +133,14 @@ def _lay_out_bus(figure: Figure, samples: BusSamples, title: str, *, nothing: bo
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": _GREY},
-        height=420,
-        margin={"l": 70, "r": 20, "t": 70 if title else 40, "b": 45},
+        height=460,
+        margin={"l": 70, "r": 20, "t": 50 if title else 20, "b": 110},
         title={"text": html.escape(title), "font": {"size": 14}, "x": 0, "xref": "paper"} if title else None,
         barmode="stack",
         bargap=0,
         showlegend=not nothing,
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        # Below: the reasons may take several lines.
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0, "xanchor": "left", "traceorder": "normal"},
         hovermode="x unified",
     )
     lines = {"gridcolor": "rgba(115,123,133,0.3)", "zeroline": False, "linecolor": _GREY}

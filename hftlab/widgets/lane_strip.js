@@ -16,9 +16,9 @@ function shortCount(value) {
 class LaneStrip extends Drawing {
   constructor(canvas, lane, onPoint) {
     super(canvas);
-    Object.assign(this, { lane, onPoint, waiting: [], gave: [], bucket: 1, at: null });
-    this.on("pointermove", (event) => onPoint(this.bucketAt(event.offsetX)));
-    this.on("pointerleave", () => onPoint(null));
+    Object.assign(this, { lane, onPoint, waiting: [], gave: [], bucket: 1, at: null, spoken: false });
+    this.on("pointermove", (event) => onPoint(this.bucketAt(event.offsetX), this));
+    this.on("pointerleave", () => onPoint(null, this));
   }
 
   setSeries(waiting, gave, bucket) {
@@ -26,9 +26,10 @@ class LaneStrip extends Drawing {
     this.redraw();
   }
 
-  setPointed(at) {
-    if (at === this.at) return;
-    this.at = at;
+  // `spoken`: this strip is the one that is pointed at.
+  setPointed(at, spoken) {
+    if (at === this.at && spoken === this.spoken) return;
+    Object.assign(this, { at, spoken });
     this.redraw();
   }
 
@@ -59,7 +60,7 @@ class LaneStrip extends Drawing {
     pen.fillRect(0, base, width, 1);
     if (most) this.label(shortCount(most), 3, 9, sheet);
     if (worst) this.label(`−${shortCount(worst)}/s`, 3, height - 4, sheet);
-    if (this.at !== null && this.at < count) this.drawPointed(sheet, base, x, up);
+    if (this.at !== null && this.at < count) this.drawPointed(sheet, x);
   }
 
   // Quarters of the minute, and where nobody took samples.
@@ -110,18 +111,21 @@ class LaneStrip extends Drawing {
     pen.fillText(text, x, y);
   }
 
-  drawPointed({ width, height, colour }, base, x, up) {
+  // What the pointed strip says in words, the others say in figures: they are read together.
+  drawPointed({ width, height, colour }, x) {
     const { pen, waiting, gave, at } = this;
     const middle = (x(at) + x(at + 1)) / 2;
     pen.fillStyle = colour("cursor");
     pen.globalAlpha = 0.5;
     pen.fillRect(Math.round(middle), 0, 1, height);
     pen.globalAlpha = 1;
-    const ago = ((waiting.length - at) * this.bucket).toFixed(1);
-    const lost = gave[at] > 0 ? `, ${shortCount(gave[at])}/s gave way` : "";
-    const told = waiting[at] >= 0 ? `${waiting[at].toLocaleString("en-US")} waiting${lost}` : "not sampled";
-    const text = `${ago} s ago: ${told}`;
+    const known = waiting[at] >= 0;
+    const count = waiting[at].toLocaleString("en-US");
+    const lost = gave[at] > 0 ? `${shortCount(gave[at])}/s` : "";
+    const told = known ? `${count} waiting${lost && `, ${lost} gave way`}` : "not sampled";
+    const text = `${((waiting.length - at) * this.bucket).toFixed(1)} s ago: ${told}`;
     this.canvas.setAttribute("aria-valuetext", text);
-    this.tag(text, Math.min(middle, width), waiting[at] >= 0 ? up(waiting[at]) : base, { bottom: height }, colour("text"), colour("back"));
+    const brief = known ? `${count}${lost && `, −${lost}`}` : "–";
+    this.tag(this.spoken ? text : brief, Math.min(middle, width), 9, { bottom: height }, colour("text"), colour("back"));
   }
 }

@@ -230,14 +230,14 @@ function onMonitorKey(event, strips, point) {
   const to = { ArrowLeft: at - by, ArrowRight: at + by, Home: 0, End: count - 1, Escape: null }[event.key];
   if (to === undefined || !count) return;
   event.preventDefault();
-  point(to === null ? null : Math.min(Math.max(to, 0), count - 1));
+  point(to === null ? null : Math.min(Math.max(to, 0), count - 1), strip);
 }
 
 function startMonitor(parts, ask, signal) {
   const on = (element, name, action) => element.addEventListener(name, action, { signal });
-  const point = (at) => {
+  const point = (at, by = null) => {
     for (const strip of strips) {
-      strip.setPointed(at);
+      strip.setPointed(at, strip === by);
       strip.canvas.setAttribute("aria-valuenow", String(at ?? strip.waiting.length - 1));
       if (at === null) strip.canvas.setAttribute("aria-valuetext", "now");
     }
