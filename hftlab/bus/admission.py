@@ -278,12 +278,15 @@ class Admission:
     def _drop_left(self, level: Priority, event_type: EventType, most: int) -> int:
         """Drop the oldest rows of a type that are left over in a lane; returns how many there were."""
         dropped = 0
-        left = self.left[level]
+        left, backlog = self.left[level], self._lanes[level].backlog
+        begin = backlog.waiting
         for place, one in enumerate(left):
             if dropped < most and isinstance(one, EventBatch):
                 gone = np.flatnonzero(one.records["type"] == event_type)[: most - dropped]
-                left[place] = one.where(np.delete(np.arange(len(one)), gone))
+                left[place] = kept = one.where(np.delete(np.arange(len(one)), gone))
                 dropped += len(gone)
+                backlog.skip(begin + gone)
+                begin += len(kept)
         self._left_rows[level][event_type] -= dropped
         self.left_rows -= dropped
         return dropped
@@ -302,9 +305,22 @@ class Admission:
             session_number, log_sequence = split_event_id(cause)
             for other in others:
                 found = other.backlog.find(log_sequence, session_number)
+                if found is None:
+                    found = self._find_left(other, cause)
                 if found is not None:
                     lane.backlog.hold(first + place, other.backlog, other.backlog.watch(found + 1))
                     break
+
+    def _find_left(self, lane: Lane, given: int) -> int | None:
+        """The place, counted on from the rows that wait, at which a row that is left over will wait."""
+        begin = lane.backlog.waiting
+        for one in self.left[lane.level]:
+            if isinstance(one, EventBatch):
+                found = np.flatnonzero(one.event_ids == given)
+                if len(found):
+                    return begin + int(found[0])
+                begin += len(one)
+        return None
 
     def _count_left(self, level: Priority, batch: EventBatch, sign: int) -> None:
         for event_type, count in enumerate(np.bincount(batch.records["type"], minlength=len(EventType) + 1).tolist()):

@@ -199,6 +199,11 @@ class Backlog:
         self._watched.append(mark)
         return mark
 
+    def skip(self, places: npt.NDArray[np.intp]) -> None:
+        """Say that rows which were to come at these places, counted on from those that wait, will not come."""
+        for mark in self._watched:
+            mark.at -= int(np.searchsorted(places, mark.at - self.passed))
+
     def has_reached(self, mark: Mark) -> bool:
         """Whether all rows before a mark were dispatched or removed."""
         return self.passed + self.done_in_chunk() >= mark.at

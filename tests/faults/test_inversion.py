@@ -3,7 +3,7 @@ in between. Side by side with and without inheritance, and causes at random acro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -154,6 +154,40 @@ def test_orders_whose_causes_were_handled_wait_for_nothing(monkeypatch: pytest.M
     ours.order("of another session", event_id(SESSION + 1, 2))
     ours.work_off()
     assert ours.seen == ["cause", "order", "of another session", "low"]
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_cause_that_found_no_room_yet_is_waited_for_too(dropped: bool) -> None:
+    """Rows that a chunk shows can't give way, so newer ones are left over: the order's cause is among them."""
+    flow = Flow(overflow="drop oldest", ageing_s=0)
+    bus, seen = EventBus(capacity=1_024, clock=VirtualClock(START_NS), flow=flow), list[int]()
+    bus.subscribe(lambda event_id: seen.append(event_id & 0xFFFF), name="all")
+    assert bus.offer(market(range(700))) == 700
+    bus.do_work(100)
+    assert bus.offer(market(range(700, 1_400))) + bus.offer(market(range(1_400, 2_100))) == 1_400
+    bus.publish_nowait(
+        OrderEvent(
+            symbol="S", order_id="o", direction=Side.BUY, quantity=1.0,
+            event_id=event_id(SESSION, 5_000), cause=event_id(SESSION, 2_090),
+        )
+    )  # fmt: skip
+    assert bus.statistics().held > 0
+    if dropped:  # by what comes after it
+        assert bus.offer(market(range(2_100, 3_600))) == 1_500
+    while not bus.do_work().idle:
+        fates(bus)
+    assert 5_000 in seen
+    assert dropped or seen.index(2_090) < seen.index(5_000)
+    assert fates(bus)["waiting"] == fates(bus)["elsewhere"] == 0
+
+
+def market(numbers: Iterable[int]) -> EventBatch:
+    """Market data by their log sequences."""
+    index = np.array(list(numbers))
+    rows = blank(len(index), EventType.MARKET_DATA)
+    rows["log_sequence"] = index
+    rows["timestamp"] = rows["received"] = START_NS + index
+    return EventBatch(rows, SymbolTable(["S"]), SourceTable(), session_number=SESSION)
 
 
 # -- at random --------------------------------------------------------------------------------------------------------
