@@ -18,7 +18,8 @@ from hftlab.bus.coroutines import Coroutines
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.emission import Emission, Numbers
 from hftlab.bus.failures import FailureLog
-from hftlab.bus.mailbox import LaneCalls, Mailbox, Mailboxes, Parked, take_over
+from hftlab.bus.lane_calls import LaneCalls, take_over
+from hftlab.bus.mailbox import Mailbox, Mailboxes, Parked
 from hftlab.bus.priorities import Priorities
 from hftlab.bus.schedule import Schedule, Standing
 from hftlab.bus.subscriptions import Subscription

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hftlab.bus import EventBus, Subscription, emission, mailbox
+from hftlab.bus import EventBus, Subscription, emission, lane_calls, mailbox
 from hftlab.bus.coroutines import POSTED, Coroutines
 from hftlab.bus.failures import FailureLog
 from hftlab.clock import VirtualClock
@@ -822,7 +822,7 @@ class MailboxMachine(RuleBasedStateMachine):
         mailboxes, coroutines = mailbox.Mailboxes(), Coroutines()
         self.lanes = {level: Lane() for level in LEVELS}
         self.calls = {
-            level: mailbox.LaneCalls(level, coroutines, mailboxes, self.failures, lane)
+            level: lane_calls.LaneCalls(level, coroutines, mailboxes, self.failures, lane)
             for level, lane in self.lanes.items()
         }
         self.parked: dict[Priority, mailbox.Parked] = {}
