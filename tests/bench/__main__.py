@@ -12,7 +12,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import delivery, growth, growth_replays, histograms, kernel, order, replays, rings, startup, streams
+from tests.bench import (
+    delivery,
+    growth,
+    growth_replays,
+    histograms,
+    kernel,
+    order,
+    preemption,
+    replays,
+    rings,
+    startup,
+    streams,
+)
 from tests.bench.measurement import Goal, Measurement, noise, table
 
 DELIVERY = {board: partial(delivery.measure, board) for board in ("S1", "S2", "S3")}
@@ -26,6 +38,7 @@ BOARDS: dict[str, Callable[..., list[Measurement]]] = {
     "S10": kernel.measure,
     "S11": startup.measure,
     "S12": lambda runs: [*growth.measure(runs), *growth_replays.measure(runs)],
+    "lanes": preemption.measure,  # no row of the scoreboard: what an order waits
 }
 
 _ENTRIES = ("S7", "replay into a batch handler", "redis-py, an entry each")
