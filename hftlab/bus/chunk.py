@@ -306,6 +306,11 @@ class Chunk:
         return int(self._is_closed)
 
     @property
+    def lost_of_done(self) -> int:
+        """How many of the rows that are done so far have failed; what was never called is known at the end."""
+        return sum(position < self.done for position in self._lost) if self._lost else 0
+
+    @property
     def lost(self) -> int:
         """How many of the rows that are done some handler did not get done."""
         return len(self._lost)

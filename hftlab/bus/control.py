@@ -167,7 +167,7 @@ class Control:
                 if not len(rows):
                     continue
                 ages_ns = np.maximum(now_ns - lane.backlog.waits.at(places), 0)
-                taken, counts = self.shedder.mask(lane.level.name, rows, ages_ns, self._symbols.values)
+                taken, counts = self.shedder.mask(lane.level.name, rows, ages_ns, self._symbols.values, queued=True)
                 if taken is not None:
                     lane.backlog.remove(event_type, places[taken])
                     for rule, count in counts.items():

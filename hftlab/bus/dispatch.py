@@ -176,6 +176,11 @@ class Dispatcher:
         return self._chunk.done if self._chunk is not None else 0
 
     @property
+    def lost(self) -> int:
+        """How many published rows some handler did not get done."""
+        return self.dead_lettered + (self._chunk.lost_of_done if self._chunk is not None else 0)
+
+    @property
     def waiting(self) -> int:
         """How many published rows have not been through the event and field handlers."""
         return self._backlog.waiting - (self._chunk.done if self._chunk is not None else 0)

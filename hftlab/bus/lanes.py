@@ -291,7 +291,7 @@ class Lanes:
     @property
     def dead_lettered(self) -> int:
         """Published rows on which a handler failed, or which its breaker rejected."""
-        return sum(lane.dispatcher.dead_lettered for lane in self._all)
+        return sum(lane.dispatcher.lost for lane in self._all)
 
     @property
     def emitted(self) -> int:

@@ -109,9 +109,17 @@ class Shedder:
         return changes
 
     def mask(
-        self, lane: str, rows: npt.NDArray[Any], age_ns: int | npt.NDArray[np.int64], symbols: Symbols
+        self,
+        lane: str,
+        rows: npt.NDArray[Any],
+        age_ns: int | npt.NDArray[np.int64],
+        symbols: Sequence[str],
+        *,
+        queued: bool = False,
     ) -> tuple[Bools | None, dict[str, int]]:
         """Which of these rows of a lane to shed, and how many by rule; None and {} for none. They count as shed.
+
+        Of rows that are ``queued`` already, rules without ``older_than_s`` take none: they are for what comes in.
 
         ``rows``: a structured array with the integer fields ``type`` and ``symbol``, ids into ``symbols``, a table that
         only grows (matches are kept for as long as it is the same object). ``age_ns``: of all rows, or int64, of each.
@@ -128,6 +136,8 @@ class Shedder:
         taken: Bools | None = None
         counts: dict[str, int] = {}
         for state in states:
+            if queued and state.rule.older_than_s is None:
+                continue
             matching = state.matching(rows, age_ns, symbols)
             if matching is None:
                 continue
