@@ -113,7 +113,7 @@ class Shedder:
         lane: str,
         rows: npt.NDArray[Any],
         age_ns: int | npt.NDArray[np.int64],
-        symbols: Sequence[str],
+        symbols: Symbols,
         *,
         queued: bool = False,
     ) -> tuple[Bools | None, dict[str, int]]:
