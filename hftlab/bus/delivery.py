@@ -43,6 +43,7 @@ class Delivery:
         self._failures, self._coroutines = failures, coroutines
         self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
         self._called = self._running = False
+        self._tried = 0
         self.lost = 0
 
     def advance(self) -> Outcome:
@@ -78,11 +79,13 @@ class Delivery:
 
     def _call(self) -> None:
         subscription = self.subscription
-        for attempt in range(1, subscription.attempts + 1):
+        # Counted beside the call: a coroutine that fails later comes back here.
+        while self._tried < subscription.attempts:
+            self._tried += 1
             try:
                 result = subscription.handler(self.batch)
             except Exception as error:
-                if attempt == subscription.attempts:
+                if self._tried == subscription.attempts:
                     self._fail(error)
                 continue
             if type(result) is CoroutineType:
@@ -114,6 +117,8 @@ class Delivery:
         self.suspended = None
         if isinstance(reached, Suspended):
             self.suspended = reached
+        elif isinstance(reached, Exception) and self._tried < self.subscription.attempts:
+            self._call()
         elif isinstance(reached, BaseException):
             self._fail(reached)
         elif reached is not POSTED:

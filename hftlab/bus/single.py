@@ -44,7 +44,7 @@ class Single:
         self._failures, self._coroutines = failures, coroutines
         self._handlers = handlers
         self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
-        self._begun = 0
+        self._begun = self._tried = 0
 
     def advance(self) -> Outcome:
         """Call the handlers that are left, until one waits."""
@@ -57,6 +57,7 @@ class Single:
             subscription.calls += 1
             subscription.delivered += 1
             begun_ns = time.perf_counter_ns()
+            self._tried = 0
             self._call(subscription)
             elapsed_ns = time.perf_counter_ns() - begun_ns
             if elapsed_ns >= self._watchdog.limit_ns:
@@ -66,11 +67,13 @@ class Single:
         return Outcome.DONE
 
     def _call(self, subscription: Subscription) -> None:
-        for attempt in range(1, subscription.attempts + 1):
+        # Counted beside the call: a coroutine that fails later comes back here.
+        while self._tried < subscription.attempts:
+            self._tried += 1
             try:
                 result = subscription.call(self.event)
             except Exception as error:
-                if attempt == subscription.attempts:
+                if self._tried == subscription.attempts:
                     self._fail(subscription, error)
                 continue
             if type(result) is CoroutineType:
@@ -109,6 +112,8 @@ class Single:
         self.suspended = None
         if isinstance(reached, Suspended):
             self.suspended = reached
+        elif isinstance(reached, Exception) and self._tried < subscription.attempts:
+            self._call(subscription)
         elif isinstance(reached, BaseException):
             self._fail(subscription, reached)
         elif reached is not POSTED:

@@ -128,6 +128,47 @@ def test_a_poisoned_batch_is_lost_whole_and_no_other_batch_is(seed: int) -> None
     print(f"seed {seed}, batch: {counts} in {len(lost)} batches of up to 16")
 
 
+@pytest.mark.parametrize("driven", ["live", "in a run"])
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("mode", ["event", "batch", "emitted"])
+async def test_async_handlers_have_their_attempts_too(mode: str, waits: bool, driven: str) -> None:
+    bus, tried, done = EventBus(), Counter[float](), list[float]()
+
+    async def sick(given: Any) -> None:
+        prices = given.records["price"].tolist() if mode == "batch" else [getattr(given, "price", None) or 0.0]
+        tried[prices[0]] += 1
+        if waits:
+            await asyncio.sleep(0)
+        if tried[prices[0]] < (ATTEMPTS if prices[0] % 2 else ATTEMPTS + 1):
+            raise ValueError("sick")
+        done.extend(prices)
+
+    if mode == "emitted":
+        bus.subscribe(lambda price: MarketDataEvent(symbol="E", price=price), "market.BTC", name="emits")
+        bus.subscribe(sick, "market.E", name="sick", attempts=ATTEMPTS)
+    else:
+        bus.subscribe(
+            sick, "market", name="sick", attempts=ATTEMPTS, mode="batch" if mode == "batch" else None, batch_rows=1
+        )
+    batch = trades(6, first=1, session_number=3)
+    if driven == "live":
+        bus.offer(batch)
+        with pytest.raises(HandlerFailed):
+            await bus.drain()
+    else:
+        run = bus.begin_run("a run", VirtualClock(START_NS))
+        run.offer(batch)
+        run.finish()
+        while not run.work(1 << 62, time.perf_counter_ns() + 10**9).idle:
+            await run.settle()
+        run.end()
+    assert tried == dict.fromkeys([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], ATTEMPTS)
+    assert done == [1.0, 3.0, 5.0]
+    assert [(letter.attempts, prices_of(letter.event)) for letter in bus.dead_letters] == [
+        (ATTEMPTS, [price]) for price in (2.0, 4.0, 6.0)
+    ]
+
+
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_handler_that_publishes_is_not_harmed_by_the_failure_of_another(waits: bool) -> None:
     bus, executed = EventBus(clock=VirtualClock(START_NS)), list[str]()
