@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hftlab import errors, feeds, flow, metrics, monitor, sequence, sim, widgets
+    from hftlab import bus, errors, feeds, flow, memory, metrics, monitor, sequence, sim, widgets
     from hftlab.bus import BusStatistics, EventBus, Flow, Overflow, Priorities
     from hftlab.clock import SystemClock, VirtualClock
     from hftlab.events import (
@@ -82,7 +82,7 @@ _HOMES = {
     "hftlab.clock": ("SystemClock", "VirtualClock"),
     "hftlab.metrics": ("Histogram",),
 }  # fmt: skip
-_PACKAGES = ("feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
+_PACKAGES = ("bus", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -93,7 +93,7 @@ __all__ = [
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
     "BusStatistics", "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings",
     "OverloadChange", "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",
-    "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
+    "bus", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
 

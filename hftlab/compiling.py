@@ -11,7 +11,7 @@ from hftlab.metrics.kernels import warm as warm_histograms
 from hftlab.ring.kernels import warm as warm_rings
 from hftlab.sequence.kernels.warming import compiling as compiling_order
 
-_KERNELS = 39
+_KERNELS = 44
 """About how many there are, for the bar."""
 
 

@@ -111,6 +111,8 @@ class Lab:
                 await self._stop_streams()
                 raise
             self._supervisor.start(pump=self.bus.pump)
+            # The pump's first turn: from then on whoever publishes can wait for room.
+            await asyncio.sleep(0)
             return self
 
     async def close(self, *, drain_s: float = 5.0) -> None:

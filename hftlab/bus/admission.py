@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hftlab.bus.backlog import Backlog
 from hftlab.bus.flowing import Flow, Overflow, by_type
 from hftlab.bus.kernels.conflation import superseded_rows
 from hftlab.events.batch import EventBatch, as_event_type
@@ -102,12 +101,12 @@ class Admission:
             found = self._lanes.priorities.lanes(blank(1, event_type), SymbolTable(["any"]))
             level = found if isinstance(found, Priority) else Priority(int(found[0]))
         lane = self._lanes[level]
-        waiting = lane.backlog.queues[event_type].waiting
-        return self._lanes.control.water[level].credits(waiting, self.limits[event_type])
+        waiting = self._waiting(lane, event_type)
+        return self._lanes.control.water[level].credits(waiting, self.limit(lane, event_type))
 
-    def name_of(self, backlog: Backlog) -> str:
-        """The name of the lane that a backlog is of."""
-        return next(lane.level.name for lane in self._lanes if lane.backlog is backlog)
+    def waits_for(self, lane: Lane) -> Lane | None:
+        """The lane that must go on before this one can."""
+        return self._lanes.waits_for(lane)
 
     # -- room -----------------------------------------------------------------------------------------------------
 
@@ -125,12 +124,22 @@ class Admission:
 
     def depth(self, lane: Lane) -> tuple[int, int]:
         """The rows of its fullest type that wait in a lane, and that type's limit there."""
-        rows, limit = 0, self.limits[EventType.MARKET_DATA]
-        for event_type, queue in lane.backlog.queues.items():
-            waiting = queue.waiting
-            if waiting * limit > rows * self.limits[event_type]:
-                rows, limit = waiting, self.limits[event_type]
+        rows, limit = 0, self.limit(lane, EventType.MARKET_DATA)
+        for event_type in EventType:
+            waiting = self._waiting(lane, event_type)
+            if waiting:
+                own = self.limit(lane, event_type)
+                if waiting * limit > rows * own:
+                    rows, limit = waiting, own
         return rows, limit
+
+    def limit(self, lane: Lane, event_type: EventType) -> int:
+        """How many rows of a type a lane may hold now: the bytes of a type are for all lanes together."""
+        limit = self.limits[event_type]
+        if event_type in self._most:
+            others = self.queued(event_type) - self._waiting(lane, event_type)
+            limit = min(limit, max(self._most[event_type] - others, 1))
+        return limit
 
     def _room(self, lane: Lane, event_type: EventType) -> int:
         """Rows of a type that a lane may take now, by the limits."""

@@ -25,13 +25,13 @@ from hftlab.bus.subscriptions import DEFAULT_BATCH_ROWS, Mode, Subscription, Whe
 from hftlab.bus.waiting import Signal
 from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock, SystemClock
-from hftlab.errors import BusBusy, ValidationError
+from hftlab.errors import BusBusy, ValidationError, shown
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Observer, PausableSource, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
-from hftlab.flow import BreakerSettings, Throttle
+from hftlab.flow import BreakerSettings, Throttle, Water
 from hftlab.metrics import RateMeter
 from hftlab.sequence import GapTable, Ordering
 from hftlab.sequence.stage import OrderStage
@@ -72,14 +72,16 @@ class EventBus:
         self.clock: Clock = clock or SystemClock()
         self.failures = FailureLog(lambda: self.clock.now_ns())
         self._capacity = {t: sizes.get(t, DEFAULT_CAPACITY) for t in EventType}
-        self.priorities = priorities or Priorities()
-        self._lanes = Lanes(self._capacity, self.failures, self.symbols, self.sources, self.clock, self.priorities)
+        self._lanes = Lanes(
+            self._capacity, self.failures, self.symbols, self.sources, self.clock, priorities or Priorities()
+        )  # fmt: skip
         self._admission = Admission(self._lanes, self.symbols, Flow())
         self._stage = OrderStage(ordering or Ordering(), self.symbols, self.sources)
         self._intake = Intake(
             self._lanes, self._admission, self.symbols, self.sources, self.clock, self._stage
         )  # fmt: skip
-        self.flow = flow or Flow()
+        self.flow = Flow() if flow is None else flow
+        self.priorities = Priorities() if priorities is None else priorities
         self._subscriptions: dict[str, Subscription] = {}
         self._live_clock: Clock = self.clock
         self._meter, self._failure_meter = (RateMeter(time.perf_counter_ns()) for _ in range(2))
@@ -210,13 +212,13 @@ class EventBus:
         WindowFull (a strict source waits for numbers before it), and BusFull where nobody would ever make room: without
         a pump, and within an async handler that the bus waits for (it has ``queue=0``, or its own queue is full).
         """
-        self._raise_outside_of_handlers()
         await self._publisher.publish(event)
+        self._raise_outside_of_handlers()
 
     def publish_nowait(self, event: Event) -> None:
         """Queue one event, or raise BusFull. About 4 µs. Raises like ``publish``."""
-        self._raise_outside_of_handlers()
         self._publisher.publish_nowait(event)
+        self._raise_outside_of_handlers()
 
     async def publish_batch(self, batch: EventBatch) -> int:
         """Queue a batch in order; waits while a queue is full. Returns its length. About 15 ns a row.
@@ -224,8 +226,9 @@ class EventBus:
         Cancelling it leaves the rows queued that had room. Raises like ``publish``, a bad row before any is queued;
         WindowFull says how many rows were taken.
         """
+        rows = await self._publisher.publish_batch(batch)
         self._raise_outside_of_handlers()
-        return await self._publisher.publish_batch(batch)
+        return rows
 
     def _raise_outside_of_handlers(self) -> None:
         """Raise a failure that no call has raised yet: not in a handler, to whom another one's failure is no news."""
@@ -428,6 +431,23 @@ class EventBus:
         finally:
             timer.cancel()
 
+    # -- priorities and flow ---------------------------------------------------------------------------------------
+
+    @property
+    def priorities(self) -> Priorities:
+        """Which lane an event goes to: map, raise_when, set_condition; may be replaced at any time."""
+        return self._lanes.priorities
+
+    @priorities.setter
+    def priorities(self, priorities: Priorities) -> None:
+        if not isinstance(priorities, Priorities):
+            raise ValidationError(
+                f"a bus's priorities are hl.Priorities(), to which you add mappings; got {shown(priorities)}"
+            )
+        if priorities.on_failure is None:
+            priorities.on_failure = lambda failure: self.failures.note(f"the rule {failure.rule}", failure.error)
+        self._lanes.priorities = priorities
+
     # -- flow -----------------------------------------------------------------------------------------------------
 
     @property
@@ -437,6 +457,10 @@ class EventBus:
 
     @flow.setter
     def flow(self, flow: Flow) -> None:
+        if not isinstance(flow, Flow):
+            raise ValidationError(
+                f"a bus's flow is hl.Flow(…), such as hl.Flow(overflow='conflate'); got {shown(flow)}"
+            )
         self._lanes.control.change(flow, self._capacity)
         self._admission.change(flow)
         self._lanes.schedule.ageing_ns = round(flow.ageing_s * 1e9)
@@ -448,11 +472,15 @@ class EventBus:
 
         It is told at once if it has to wait now. Attaching twice is once.
         """
+        if not callable(getattr(source, "pause", None)) or not callable(getattr(source, "resume", None)):
+            raise ValidationError(
+                f"a source has methods pause() and resume(), which return at once; got {shown(source)}"
+            )
         control = self._lanes.control
         if source not in control.sources:
             control.sources.append(source)
             if control.paused:
-                source.pause()
+                control.tell(source, Water.PAUSE)
 
     def detach(self, source: PausableSource) -> None:
         """Tell a source no more; harmless if it never was attached."""

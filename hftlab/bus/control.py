@@ -42,10 +42,14 @@ class Control:
         lanes: Lanes,
         symbols: SymbolTable,
         tell: Callable[[object], None],
+        failed: Callable[[str, Exception], None],
         pressure: Callable[[], MemoryPressure] = read_pressure,
     ) -> None:
         self._lanes, self._symbols, self._tell = lanes, symbols, tell
-        self._read_pressure = pressure
+        self._read_pressure, self._failed = pressure, failed
+        self.water = {lane.level: WaterLevel() for lane in lanes}
+        self.shedder = Shedder()
+        self.breaker: OverloadBreaker | None = None
         self.sources: list[PausableSource] = []
         self.paused = False
         self.memory: MemoryPressure | None = None
@@ -68,10 +72,17 @@ class Control:
                 )
             sizes[event_type] = AdaptiveSize(bounds)
         self.flow = flow
-        self.shedder = Shedder(flow.shed)
-        self.breaker = None if flow.breaker is None else OverloadBreaker(flow.breaker, on_change=self._tell)
+        # What stays as it is goes on in its state: an overload does not end with a change of something else.
+        if self.shedder.rules != flow.shed:
+            self.shedder = Shedder(flow.shed)
+        if flow.breaker is None:
+            self.breaker = None
+        elif self.breaker is None or self.breaker.settings != flow.breaker:
+            self.breaker = OverloadBreaker(flow.breaker, on_change=self._tell)
         self.sizes = sizes
-        self.water = {lane.level: WaterLevel(flow.watermarks) for lane in self._lanes}
+        for water in self.water.values():
+            if water.marks != flow.watermarks:
+                water.marks, water.paused = flow.watermarks, False  # the next look decides by the new ones
         self._by_age = any(rule.older_than_s for rule in flow.shed)
         self._needs_memory = bool(sizes) or any(rule.measure == "memory" for rule in flow.shed)
         self._update_sheds()
@@ -127,11 +138,18 @@ class Control:
 
     def signal(self, water: Water) -> None:
         """Tell the sources."""
-        for source in self.sources:
+        for source in tuple(self.sources):
+            self.tell(source, water)
+
+    def tell(self, source: PausableSource, water: Water) -> None:
+        """Tell one source; what it raises is kept among the bus's failures."""
+        try:
             if water is Water.PAUSE:
                 source.pause()
             else:
                 source.resume()
+        except Exception as error:
+            self._failed(f"the source {source!r:.100}", error)
 
     # -- shedding -------------------------------------------------------------------------------------------------
 

@@ -57,10 +57,12 @@ class DeadLetters:
     not kept any more. ``port``: whoever is to keep them for good is handed each letter as it comes (None: nobody).
     """
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, now_ns: Callable[[], int], failed: Callable[[str, Exception], None] = lambda name, error: None
+    ) -> None:
         self.port: DeadLetterPort | None = None
         self.count = self.forgotten = 0
-        self._now_ns = now_ns
+        self._now_ns, self._failed = now_ns, failed
         self._kept: deque[DeadLetter] = deque()
         self._kept_events = 0
 
@@ -75,7 +77,10 @@ class DeadLetters:
             self._kept_events -= gone
             self.forgotten += gone
         if self.port is not None:
-            self.port.put(letter)
+            try:
+                self.port.put(letter)
+            except Exception as error:  # somebody else's: the letter is still kept here
+                self._failed("the dead-letter port", error)
 
     def take(self) -> list[DeadLetter]:
         """All that are kept, and keep them no longer: to publish their events again, after the handler was mended."""

@@ -31,6 +31,9 @@ from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 
 CHUNK_ROWS = 1_024
+CHUNK_NS = 1_000_000
+"""How long a live chunk lasts, about: until its end nothing in it can give way, and its place is not free."""
+LEAST_CHUNK_ROWS = 16
 PASSED_ROWS = 8_192
 """How many rows that no event or field handler wants are passed on at once."""
 
@@ -64,8 +67,9 @@ class Dispatcher:
         self.calls: AsyncCalls = self.coroutines
         self.watchdog = HoldUps() if watchdog is None else watchdog
         self.emissions = EmissionBuffer(symbols, sources, failures, numbers)
-        # Told when rows have been through the handlers: by when they had been queued, as runs.
-        self.on_dispatched: Callable[[list[tuple[int, int]]], None] | None = None
+        # Told when rows have been through the handlers: by when they had been queued, as runs, and when that ended.
+        self.on_dispatched: Callable[[list[tuple[int, int]], int], None] | None = None
+        self._begun_ns = 0  # when the chunk was begun
         self._preempted = False
         backlog.done_in_chunk = self._done_in_chunk
         self._backlog, self._failures, self._symbols, self._sources = backlog, failures, symbols, sources
@@ -79,6 +83,7 @@ class Dispatcher:
         self._current: Chunk | Single | Delivery | None = None
         self._due: deque[Due] = deque()
         self._session_number = 0
+        self._chunk_rows = CHUNK_ROWS
 
     # -- the cycle ------------------------------------------------------------------------------------------------
 
@@ -390,7 +395,10 @@ class Dispatcher:
             self._session_number = self._backlog.session_number
         if self._backlog.next_type not in self._routes and self._pass_on(max_rows):
             return
-        parts, count = self._backlog.next_parts(CHUNK_ROWS)
+        self._begun_ns = self.clock.now_ns()
+        # A run's chunks depend on the data alone.
+        rows = CHUNK_ROWS if self._driven is not None else self._chunk_rows
+        parts, count = self._backlog.next_parts(min(rows, CHUNK_ROWS))
         self._backlog.taken = count
         self._chunk = self._chunk_of(parts, count)
         self._chunk.is_published = True
@@ -418,18 +426,20 @@ class Dispatcher:
             self._due += queue.show_published(count)
         waits = self._backlog.dispatched(parts, count)
         if self.on_dispatched is not None:
-            self.on_dispatched(waits)
+            self.on_dispatched(waits, self.clock.now_ns())
         return True
 
     def _advance_chunk(self, chunk: Chunk, max_rows: int, deadline_ns: int) -> None:
         if self._room_is_stale:
             self._end_where_windows_fill(chunk)
         before = chunk.done
+        begun_ns = self.clock.now_ns()
         try:
             outcome = chunk.advance(max_rows, deadline_ns)
         finally:
             self.handled += chunk.done - before
             self._show(chunk)
+            self._pace(chunk.done - before, self.clock.now_ns() - begun_ns)
         if outcome is Outcome.AWAITING:
             return
         if outcome is Outcome.EMITTED:
@@ -437,6 +447,14 @@ class Dispatcher:
             self._collect(chunk)
         if chunk.done >= chunk.limit:
             self._close_chunk(chunk)
+
+    def _pace(self, rows: int, spent_ns: int) -> None:
+        """Choose how long the next chunk is, by how long these rows took; by a power of two at a time."""
+        if rows and self._driven is None:
+            if spent_ns * self._chunk_rows > 2 * CHUNK_NS * rows and self._chunk_rows > LEAST_CHUNK_ROWS:
+                self._chunk_rows //= 2
+            elif spent_ns * self._chunk_rows < CHUNK_NS // 2 * rows and self._chunk_rows < CHUNK_ROWS:
+                self._chunk_rows *= 2
 
     def _close_chunk(self, chunk: Chunk) -> None:
         if self._driven is not None:
@@ -447,7 +465,7 @@ class Dispatcher:
         self._chunk = None
         waits = self._backlog.dispatched(chunk.parts, chunk.done)
         if self.on_dispatched is not None and waits:
-            self.on_dispatched(waits)
+            self.on_dispatched(waits, self._begun_ns)
 
     def _show(self, chunk: Chunk) -> None:
         """Show the rows that are done, and were not shown, to the observer and to the windows of batch handlers."""

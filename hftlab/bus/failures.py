@@ -25,11 +25,12 @@ Given = Callable[[], Event | EventBatch]
 class Failure:
     """One failed call: the handler's name, what it was given, and the exception.
 
-    ``event`` holds nothing of the bus's memory: it stays what it was. ``lost`` events were not handled.
+    ``event`` holds nothing of the bus's memory: it stays what it was; None where a source, a rule or a port failed.
+    ``lost`` events were not handled.
     """
 
     handler: str
-    event: Event | EventBatch
+    event: Event | EventBatch | None
     error: BaseException
     lost: int = 1
 
@@ -47,7 +48,7 @@ class FailureLog:
 
     def __init__(self, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.count = 0
-        self.dead_letters = DeadLetters(now_ns)
+        self.dead_letters = DeadLetters(now_ns, self.note)
         self._kept: deque[Failure] = deque(maxlen=KEPT)
         self._unraised: Failure | None = None
         self._unraised_count = 0
@@ -82,6 +83,16 @@ class FailureLog:
         """Whether there was a failure that no call has raised."""
         return self._unraised is not None
 
+    def note(self, name: str, error: Exception) -> None:
+        """Keep the failure of somebody who is no handler: a source that was to pause, a rule, a port."""
+        error.__traceback__ = _behind_the_bus(error.__traceback__)
+        failure = Failure(name, None, error, 0)
+        self.count += 1
+        self._kept.append(failure)
+        self._unraised_count += 1
+        if self._unraised is None:
+            self._unraised = failure
+
     def raise_first(self) -> None:
         """Raise HandlerFailed for the first failure since the last call, if any; the others are counted in it."""
         failure, count = self._unraised, self._unraised_count
@@ -90,9 +101,10 @@ class FailureLog:
         self._unraised, self._unraised_count = None, 0
         others = count - 1
         more = f" ({others:,} more failure{'s' if others > 1 else ''} since: see bus.failures)" if others else ""
+        given = "" if failure.event is None else f"while it handled {failure.event!r:.300}"
         raise HandlerFailed(
             f"{failure.handler} raised {type(failure.error).__name__}: {failure.error}\n"
-            f"while it handled {failure.event!r:.300}{more}. Nobody else was held up; mend the handler and run its "
+            f"{given}{more}. Nobody else was held up; mend the handler and run its "
             "cell again",
             handler=failure.handler,
             event=failure.event,

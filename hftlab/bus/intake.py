@@ -73,6 +73,10 @@ class Intake:
         """How many rows have given way so far."""
         return self._admission.given_way.rows
 
+    def limit(self, event_type: EventType, level: Priority) -> int:
+        """How many rows of a type a lane may hold now."""
+        return self._admission.limit(self._lanes[level], event_type)
+
     @property
     def free(self) -> int:
         """How many rows ``push`` could take, at most."""

@@ -51,6 +51,14 @@ class Refusal(NamedTuple):
     error: Exception
 
 
+class _Answer(NamedTuple):
+    """What a breaker said of calls: the first ``rejected`` are not made, and what stands from the row ``limit`` on
+    (None: nothing) it can't tell yet."""
+
+    rejected: int
+    limit: int | None
+
+
 class _Calls(NamedTuple):
     """All calls in order: whose (among the owners), of which row of its part (``local``), and where that stands."""
 
@@ -165,17 +173,32 @@ class Plan:
             own = np.flatnonzero(np.isin(calls.whose, owned))
             if not len(own):
                 continue
-            rejected, permitted = breaker.permit(times(calls.places[own]))
-            kept[own[:rejected]] = False
-            if rejected:
-                self.rejections.append((subscription, calls.places[own[:rejected]]))
-            self.permits[subscription] = permitted
-            if rejected + permitted < len(own):
-                undecided = int(calls.places[own[rejected + permitted]])
-                self.limit = undecided if self.limit is None else min(self.limit, undecided)
+            places = calls.places[own]
+            answered = self._ask(subscription, breaker, times(places), places)
+            kept[own[: answered.rejected]] = False
+            if answered.limit is not None:
+                self.limit = answered.limit if self.limit is None else min(self.limit, answered.limit)
         if self.limit is not None:
             kept &= calls.places < self.limit
         return _Calls(calls.whose[kept], calls.local[kept], calls.places[kept])
+
+    def _ask(
+        self, subscription: Subscription, breaker: CircuitBreaker, times_ns: npt.NDArray[np.int64], places: Places
+    ) -> _Answer:
+        """Ask about the calls at some places, as far as that does not depend on where the chunk began and ends.
+
+        Calls before these may end the chunk early, and then all is asked again from there: so time may change the state
+        at the chunk's first row alone, where nothing lies before.
+        """
+        lasts = breaker.lasts_for(times_ns)
+        if not lasts and places[0]:
+            return _Answer(0, int(places[0]))
+        rejected, permitted = breaker.permit(times_ns[: max(lasts, 1)])
+        if rejected:
+            self.rejections.append((subscription, places[:rejected]))
+        self.permits[subscription] = permitted
+        known = rejected + permitted
+        return _Answer(rejected, int(places[known]) if known < len(places) else None)
 
     # -- the iterators --------------------------------------------------------------------------------------------
 

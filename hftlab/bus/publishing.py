@@ -39,7 +39,7 @@ class Publisher:
         gave_way = self._intake.gave_way
         if self._lines[level] or not self._push_event(event, level):
             self._refuse_if_told(event.event_type, level)
-            await self._wait_for_room(level, lambda: self._push_event(event), "the queue of its type is full")
+            await self._wait_for_room(level, lambda: self._push_event(event), "its queue is full")
         elif self._intake.gave_way != gave_way:
             # Nobody who publishes in a loop ever waits for room then: let the handlers have their turn.
             await asyncio.sleep(0)
@@ -49,16 +49,16 @@ class Publisher:
         self._gate.check_open()
         level = self._intake.level_of(event)
         if not self._push_event(event, level):
-            capacity = self._lanes[level].backlog.queues[event.event_type].capacity
+            limit = self._intake.limit(event.event_type, level)
             raise BusFull(
-                f"the {event.event_type.topic} queue has no room for one more row ({capacity:,}); await "
+                f"the {event.event_type.topic} queue of {level.name} has no room for one more row ({limit:,}); await "
                 "bus.publish(event) waits for it"
             )
 
-    def _refuse_if_told(self, event_type: EventType, level: Priority) -> None:
+    def _refuse_if_told(self, event_type: EventType, level: Priority, taken: str = "") -> None:
         if self._intake.raises(event_type, level):
             raise BusFull(
-                f"the {event_type.topic} queue of {level.name} has no room, and bus.flow says overflow='raise': "
+                f"the {event_type.topic} queue of {level.name} has no room, and bus.flow says overflow='raise'{taken}: "
                 "publish less, or have it wait (overflow='wait')"
             )
 
@@ -75,7 +75,8 @@ class Publisher:
         if len(left):
             # In the line of the row that has no room, which may be of another lane than the batch's first one.
             level = self._intake.level_of_first(left)
-            self._refuse_if_told(EventType(int(left.records["type"][0])), level)
+            taken = f"; the first {len(batch) - len(left):,} of {len(batch):,} rows were queued"
+            self._refuse_if_told(EventType(int(left.records["type"][0])), level, taken)
 
             def push_more() -> bool:
                 nonlocal left

@@ -66,6 +66,10 @@ def make_subscription(
             raise ValidationError(
                 f"a handler of {notice.__name__} is called with one: it has no where= and no other mode, nor a state"
             )
+        if attempts != 1 or breaker:
+            raise ValidationError(
+                f"a handler of {notice.__name__} is told of what happened: it has no attempts= and no breaker="
+            )
         parameters = _parameter_names(handler)
         if len(parameters) != 1:
             raise ValidationError(

@@ -24,7 +24,8 @@ class LaneStatistics:
 
     ``handled``: published rows that went through; ``wait_*``: how long they were queued. ``gave_way``: rows that did
     not, or no longer, get in, by reason ("drop oldest", "conflate", "shed: RULE", …). ``preempted``: how often the lane
-    was left for a more urgent one; ``inversion_ns``: how long it had an event while a less urgent one was at work.
+    was left for a more urgent one, and ``preemption_*`` how long its own events waited for another to be left;
+    ``inversion_ns``: how long it had an event while a less urgent one was at work.
     ``pauses``: pressure episodes, in which sources were told to wait, and how long they took. ``waits_for``: the lane
     that holds the cause of its next event, or "".
     """
@@ -44,6 +45,8 @@ class LaneStatistics:
     pauses: int
     paused_ns: int
     waits_for: str
+    preemption_p99_ns: float = 0.0
+    preemption_max_ns: int = 0
 
     @property
     def depth(self) -> float:
@@ -164,7 +167,7 @@ def statistics_of_lane(lane: Lane, admission: Admission, now_ns: int) -> LaneSta
     _, capacity = admission.depth(lane)
     p50, p99 = lane.waits.quantiles([0.5, 0.99]) if lane.waits.count else (0.0, 0.0)
     water = admission.water_of(lane)
-    blocked = lane.backlog.blocked_by
+    waits_for = admission.waits_for(lane)
     return LaneStatistics(
         lane=lane.level.name,
         waiting=lane.dispatcher.waiting,
@@ -180,7 +183,9 @@ def statistics_of_lane(lane: Lane, admission: Admission, now_ns: int) -> LaneSta
         paused=water.paused,
         pauses=water.episodes,
         paused_ns=water.paused_ns,
-        waits_for="" if blocked is None else admission.name_of(blocked[0]),
+        waits_for="" if waits_for is None else waits_for.level.name,
+        preemption_p99_ns=lane.preemptions.quantile(0.99) if lane.preemptions.count else 0.0,
+        preemption_max_ns=lane.preemptions.maximum or 0,
     )
 
 

@@ -117,6 +117,18 @@ class CircuitBreaker:
         self._answered = self._generation
         return at, permitted
 
+    def lasts_for(self, times_ns: npt.NDArray[np.int64]) -> int:
+        """How many of the next calls, from the first on, come before time alone changes the state; changes nothing.
+
+        Whoever plans calls ahead, and may have to plan again from before them, asks ``permit`` about these alone, and
+        about the next one when it really is next: a state that was left can't be asked any more.
+        """
+        if self._state is BreakerState.OPEN:
+            return int(np.searchsorted(times_ns, self._retry_at_ns))
+        if self._state is BreakerState.HALF_OPEN and self._deadline_ns is not None:
+            return int(np.searchsorted(times_ns, self._deadline_ns))
+        return len(times_ns)
+
     def record(self, successes: int, now_ns: int, slow: int = 0, *, generation: int | None = None) -> bool:
         """Record the outcome of the next ``successes`` calls, of which the last ``slow`` were slow. O(1) + O(slow).
 

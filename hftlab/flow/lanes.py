@@ -14,8 +14,10 @@ SHEDDABLE = LANES[1:]
 
 
 def check_sheddable(lanes: object, what: str) -> tuple[str, ...]:
-    """``lanes`` as a tuple of names, each once; ``what`` names it in errors. Raises ValidationError."""
-    if isinstance(lanes, str) or not isinstance(lanes, Iterable):
+    """``lanes``, names or one name, as a tuple of names; ``what`` names it in errors. Raises ValidationError."""
+    if isinstance(lanes, str):
+        lanes = (lanes,)
+    if not isinstance(lanes, Iterable):
         raise ValidationError(f'{what} is a tuple of names of lanes such as ("LOW",); got {shown(lanes)}')
     names = tuple(lanes)
     if CRITICAL in names:

@@ -34,16 +34,17 @@ class ShedRule(msgspec.Struct, frozen=True, kw_only=True):
     event has waited; "memory", the pressure level (0 to 1). With several lanes the one with the greatest figure counts,
     and the rule is active for all of them; make a rule a lane to judge each by itself. ``until`` < ``above``.
 
-    Of the rows, those of ``types`` (integers; none: all), whose symbol matches ``symbols`` (a pattern with ``*`` and
-    ``?``; None: all), and that are older than ``older_than_s`` (None: of any age). ``name`` is what the counts go by;
-    without one it is made from the rest. Raises ValidationError, also for CRITICAL: that is never shed.
+    Of the rows, those of ``types`` (event classes or EventTypes; none: all), whose symbol matches ``symbols`` (a
+    pattern with ``*`` and ``?``; None: all), and that are older than ``older_than_s`` (None: of any age; of what comes
+    in). ``name`` is what the counts go by; without one it is made from the rest. Raises ValidationError, also for
+    CRITICAL: that is never shed.
     """
 
     lanes: tuple[str, ...]
     measure: Measure
     above: float
     until: float
-    types: tuple[int, ...] = ()
+    types: tuple[Any, ...] = ()
     symbols: str | None = None
     older_than_s: float | None = None
     name: str = ""
@@ -86,9 +87,12 @@ class ShedRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _check_types(types: object) -> tuple[int, ...]:
-    numbers = tuple(types) if isinstance(types, tuple | list | set | frozenset) else None
+    # Event classes are as good as their types' numbers.
+    numbers: tuple[Any, ...] | None = None
+    if isinstance(types, tuple | list | set | frozenset):
+        numbers = tuple(getattr(one, "event_type", one) for one in types)
     if numbers is None or not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in numbers):
-        raise ValidationError(f"types is a tuple of types' numbers, () for all; got {shown(types)}")
+        raise ValidationError(f"types is a tuple of event classes or EventTypes, () for all; got {shown(types)}")
     return tuple(int(one) for one in numbers)
 
 

@@ -293,7 +293,8 @@ async def test_every_call_into_the_bus_raises_what_failed_before(bus: EventBus, 
 
     with pytest.raises(HandlerFailed, match="wanted"):
         await ask()
-    assert bus.statistics().published == 1
+    # What is published meanwhile is queued all the same: another one's failure costs nobody an event.
+    assert bus.statistics().published == (2 if arguments else 1)
 
 
 async def test_a_failed_event_stays_what_it_was_when_the_ring_goes_on(bus: EventBus) -> None:

@@ -243,6 +243,17 @@ def test_by_hand_it_can_be_held_open_switched_off_closed_and_reset() -> None:
     assert breaker.statistics().not_permitted == 3
 
 
+def test_it_tells_how_many_calls_come_before_time_changes_its_state_and_changes_nothing() -> None:
+    breaker = opened(max_wait_duration_in_half_open_state_s=1)
+    assert breaker.lasts_for(at(1, 2.9, 3, 4)) == 2
+    assert breaker.lasts_for(at(5)) == 0
+    assert breaker.state is OPEN
+    assert breaker.permit(at(3)) == (0, 1)
+    assert breaker.state is HALF_OPEN
+    assert breaker.lasts_for(at(3, 3.9, 4)) == 2
+    assert CircuitBreaker().lasts_for(at(1, 2, 3)) == 3
+
+
 def test_restarted_it_is_closed_and_empty_for_times_that_lie_before_and_nobody_is_told() -> None:
     changes: list[BreakerChange] = []
     breaker = opened()

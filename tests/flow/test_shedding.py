@@ -268,7 +268,7 @@ def test_what_cannot_be_judged_is_refused_and_counts_nothing(ask: Callable[[Shed
     [
         ({"lanes": ()}, "lanes is one or more out of HIGH, NORMAL, LOW"),
         ({"lanes": ("low",)}, "lanes is one or more out of"),
-        ({"lanes": "LOW"}, "lanes is a tuple of names of lanes"),
+        ({"lanes": 1}, "lanes is a tuple of names of lanes"),
         ({"lanes": ([],)}, "lanes is one or more out of"),
         ({"measure": "length"}, "measure is"),
         ({"above": 1.5}, "above is a fraction above 0 and up to 1"),
@@ -278,7 +278,7 @@ def test_what_cannot_be_judged_is_refused_and_counts_nothing(ask: Callable[[Shed
         ({"above": math.nan}, "above is a fraction"),
         ({"measure": "wait", "above": math.inf}, "above is a number of seconds above 0"),
         ({"measure": "wait", "above": 1, "until": -1}, "until is a number of seconds of at least 0"),
-        ({"types": 1}, "types is a tuple of types' numbers"),
+        ({"types": 1}, "types is a tuple of event classes"),
         ({"types": ("market",)}, "types is a tuple"),
         ({"types": (True,)}, "types is a tuple"),
         ({"types": (0, -1)}, "types is a tuple"),
