@@ -46,7 +46,7 @@ class Lab:
     HFTLAB_URL where it is None). Without either, ``start`` starts an embedded server whose data lie in ``directory``,
     or shares the one that another notebook runs there, and takes it over when that one ends.
     ``session`` names what is recorded without another name; by default, the UTC time of the start. ``frame_rows`` is
-    how many rows one entry of a stream holds, ``capacity`` how many the bus queues of each type of event. ``ordering``
+    how many rows one entry of a stream holds, ``capacity`` how many a lane of the bus queues of each type. ``ordering``
     says how long to wait for missing numbers, and which types never skip one; ``priorities`` which lane an event goes
     to, and ``flow`` what gives way when more comes in than the handlers take.
 

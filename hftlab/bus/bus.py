@@ -1,4 +1,4 @@
-"""``EventBus``: bounded queues in memory, one a type, and the duty cycle that takes their rows through the handlers."""
+"""``EventBus``: lanes of bounded queues in memory, and the duty cycle that takes their rows through the handlers."""
 
 from __future__ import annotations
 
@@ -47,11 +47,13 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 
 class EventBus:
-    """Events in, handlers called, in total order; memory only, bounded, for one thread (the loop's).
+    """Events in, handlers called; memory only, bounded, for one thread (the loop's).
 
-    ``capacity`` is the rows each type's queue holds (a power of two; or a dict by EventType). ``clock`` stamps events
-    that bring no time. ``ordering`` is how what is published gets into its sources' order (see ``gaps``); a run brings
-    its own. Nothing runs by itself: ``do_work`` does a bounded slice, ``pump`` calls it in a loop, and a
+    Each lane keeps the order in which its events came, and the urgent lanes go first; a run has them all in its
+    recorded order. ``capacity`` is the rows that each lane's queue of a type holds (a power of two; or a dict by
+    EventType), made when the first comes. ``clock`` stamps events that bring no time. ``ordering`` is how what is
+    published gets into its sources' order (see ``gaps``); a run brings its own. ``priorities`` says which lane an event
+    goes to, ``flow`` what gives way under load. Nothing runs by itself: ``do_work`` does a bounded slice, ``pump`` calls it in a loop, and a
     ``Lab`` keeps a pump going. A handler that raises stops neither the bus nor other handlers: see ``failures``.
     """
 
@@ -130,7 +132,7 @@ class EventBus:
         and fails with HandlerTimeout (``timed_out`` counts them).
 
         ``mode="jit"``: numba compiles the handler, ``(record, state, emit)`` or without the last or the last two, now
-        (0.2 to 1 s a type), and runs it over batches of up to ``batch_rows`` rows, 3 ns an event, without returning to
+        (0.2 to 1 s a type), and runs it over batches of up to ``batch_rows`` rows, 4 ns an event, without returning to
         Python. ``record`` is the row, to be read: ``record.price``. ``state=`` is a NumPy array, structured or not, or
         a tuple of arrays; the handler changes it in place, and Python may read it between batches. What the handler
         emits, up to 256 events for one, is dispatched after the batch: ``emit.signal(strength, "TYPE", "strategy")``,
