@@ -330,14 +330,21 @@ def spread(price: float) -> SignalEvent:
     return SignalEvent(symbol="BTC", signal_type="SPREAD", strength=price)
 
 
+def flaky(price: float) -> SignalEvent:
+    if price % 37 < 9:
+        raise ValueError("flaky")
+    return SignalEvent(symbol="BTC", signal_type="FLAKY", strength=price)
+
+
 class Guarded:
-    """A replay of trades 1 ms apart with a handler that is sick at times and a breaker of 50 ms; it emits, so that the
-    digest tells which events it was given."""
+    """A replay of trades 1 ms apart with two handlers that are sick at times and breakers of 50 ms; they emit, so that
+    the digest tells which events they were given."""
 
     def __init__(self, log: memory_log.MemoryLog, *, capacity: int = 1 << 16, **options: Any) -> None:
         self.bus = EventBus(capacity=capacity)
         self.seen: list[tuple[str, float, int]] = []
         self.bus.subscribe(spread, "market", name="spread", breaker=SETTINGS)
+        self.bus.subscribe(flaky, "market", name="flaky", breaker=SETTINGS)
         self.bus.subscribe(self._note("market"), "market", name="all")
         self.bus.subscribe(self._signal, "signal", name="signals")
         self.replay = Replay(log, self.bus, "btc", **options)
@@ -345,13 +352,17 @@ class Guarded:
     def _note(self, what: str) -> Callable[[float], None]:
         return lambda price: self.seen.append((what, price, self.bus.clock.now_ns()))
 
-    def _signal(self, strength: float) -> None:
-        self.seen.append(("signal", strength, self.bus.clock.now_ns()))
+    def _signal(self, signal_type: str, strength: float) -> None:
+        self.seen.append((signal_type, strength, self.bus.clock.now_ns()))
 
     @property
     def outcome(self) -> Any:
         # Letters of one handler are in order; when rejections were noted among failures depends on the slices.
-        lost = sorted((price, letter.attempts) for letter in self.bus.dead_letters for price in prices_of(letter.event))
+        lost = sorted(
+            (letter.handler, price, letter.attempts)
+            for letter in self.bus.dead_letters
+            for price in prices_of(letter.event)
+        )
         return self.replay.digest, self.seen, lost
 
     async def ran(self) -> Any:
@@ -379,10 +390,12 @@ async def test_in_a_replay_a_breaker_waits_in_virtual_time() -> None:
     guarded = Guarded(memory_log.MemoryLog(memory_log.trades(ROWS)))
     _, seen, lost = await guarded.ran()
     called = permitted()
-    assert [price for what, price, _ in seen if what == "signal"] == [
+    assert [price for what, price, _ in seen if what == "SPREAD"] == [
         price for price in range(ROWS) if called[price] and not is_sick(price)
     ]
-    assert lost == [(price, int(called[price])) for price in range(ROWS) if not called[price] or is_sick(price)]
+    assert [letter for letter in lost if letter[0] == "spread"] == [
+        ("spread", price, int(called[price])) for price in range(ROWS) if not called[price] or is_sick(price)
+    ]
     assert [price for what, price, _ in seen if what == "market"] == list(range(ROWS))
     assert told_of(guarded.bus, "spread").rejected == called.count(False) > 100
 
