@@ -306,16 +306,19 @@ class Admission:
         if not others:
             return
         causes = rows["cause"]
+        # What was emitted was dispatched long since.
+        places = np.flatnonzero((causes != 0) & (causes & RUN_BIT == 0))
+        if not len(places):
+            return
         first = lane.backlog.waiting - len(rows)
-        for place in np.flatnonzero(causes).tolist():
-            cause = int(causes[place])
-            if cause & RUN_BIT:
-                continue  # emitted, and so dispatched long since
-            session_number, log_sequence = split_event_id(cause)
-            for other in others:
-                found = other.backlog.find(log_sequence, session_number)
-                if found is None:
-                    found = self._find_left(other, cause)
+        wanted = [split_event_id(cause) for cause in causes[places].tolist()]
+        numbers = np.array([number for _, number in wanted], np.int64)
+        known = [(other, other.backlog.find(numbers)) for other in others]
+        for place, cause in zip(places.tolist(), wanted, strict=True):
+            for other, waiting in known:
+                found = waiting.get(cause)
+                if found is None and self.left[other.level]:
+                    found = self._find_left(other, int(causes[place]))
                 if found is not None:
                     lane.backlog.hold(first + place, other.backlog, other.backlog.watch(found + 1))
                     break

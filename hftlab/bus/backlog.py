@@ -63,6 +63,7 @@ class Backlog:
         # How many rows of the chunk in progress are done; its Dispatcher says so.
         self.done_in_chunk: Callable[[], int] = lambda: 0
         self._watched: list[Mark] = []
+        self._watched_most = 64  # how many before those that were reached are forgotten
 
     @property
     def free(self) -> int:
@@ -194,7 +195,9 @@ class Backlog:
 
     def watch(self, place: int) -> Mark:
         """A mark before the row at a place among those that wait; it keeps up with rows that are removed."""
-        self._watched = [mark for mark in self._watched if mark.at >= self.passed]
+        if len(self._watched) >= self._watched_most:
+            self._watched = [mark for mark in self._watched if mark.at >= self.passed]
+            self._watched_most = max(64, 2 * len(self._watched))
         mark = Mark(self.passed + place)
         self._watched.append(mark)
         return mark
@@ -252,24 +255,32 @@ class Backlog:
         self._sessions.take(done)
         return self.waits.take(done)
 
-    def find(self, log_sequence: int, session_number: int) -> int | None:
-        """The place among the rows that wait of the one with an event id; None: it does not wait here. 1 to 200 µs."""
+    def find(self, log_sequences: npt.NDArray[np.int64]) -> dict[tuple[int, int], int]:
+        """The places, among the rows that wait, of those with some log sequences, by session number and log sequence.
+
+        10 µs, and 5 to 20 ns a row that waits.
+        """
+        found: dict[tuple[int, int], int] = {}
         for event_type, queue in self.queues.items():
-            for nth in queue.places_of(log_sequence):
+            nth, numbers = queue.places_of(log_sequences)
+            if len(nth):
                 types = np.frombuffer(self._next_types(self.waiting), np.uint8)
-                place = np.flatnonzero(types == event_type)[nth : nth + 1]
-                if self._sessions.at(place)[0] == session_number:
-                    return int(place[0])
-        return None
+                places = np.flatnonzero(types == event_type)[nth]
+                sessions = self._sessions.at(places).tolist()
+                found |= dict(zip(zip(sessions, numbers.tolist(), strict=True), places.tolist(), strict=True))
+        return found
 
     # -- taken out ------------------------------------------------------------------------------------------------
 
-    def removable(self, event_type: EventType) -> tuple[Rows, npt.NDArray[np.intp]]:
-        """A copy of the rows of one type that wait and that no chunk shows, and their places among all that wait."""
-        types = np.frombuffer(self._next_types(self.waiting), np.uint8)
+    def removable(self, event_type: EventType, first: int | None = None) -> tuple[Rows, npt.NDArray[np.intp]]:
+        """A copy of the rows of one type that wait and that no chunk shows, and their places among all that wait.
+
+        Of the ``first`` so many rows that wait, where told.
+        """
+        types = np.frombuffer(self._next_types(self.waiting if first is None else first), np.uint8)
         places = np.flatnonzero(types[self.taken :] == event_type) + self.taken
         shown = int(np.count_nonzero(types[: self.taken] == event_type))
-        return self.queues[event_type].undispatched(shown), places
+        return self.queues[event_type].undispatched(shown, len(places)), places
 
     def remove(self, event_type: EventType, places: npt.NDArray[np.intp]) -> None:
         """Remove rows of one type by their places among all rows that wait, which rise. About 10 µs, and what lies

@@ -53,8 +53,9 @@ class EventBus:
     recorded order. ``capacity`` is the rows that each lane's queue of a type holds (a power of two; or a dict by
     EventType), made when the first comes. ``clock`` stamps events that bring no time. ``ordering`` is how what is
     published gets into its sources' order (see ``gaps``); a run brings its own. ``priorities`` says which lane an event
-    goes to, ``flow`` what gives way under load. Nothing runs by itself: ``do_work`` does a bounded slice, ``pump`` calls it in a loop, and a
-    ``Lab`` keeps a pump going. A handler that raises stops neither the bus nor other handlers: see ``failures``.
+    goes to, ``flow`` what gives way under load. Nothing runs by itself: ``do_work`` does a bounded slice, ``pump``
+    calls it in a loop, and a ``Lab`` keeps a pump going. A handler that raises stops neither the bus nor other
+    handlers: see ``failures``.
     """
 
     def __init__(
@@ -485,9 +486,12 @@ class EventBus:
                 control.tell(source, Water.PAUSE)
 
     def detach(self, source: PausableSource) -> None:
-        """Tell a source no more; harmless if it never was attached."""
-        if source in self._lanes.control.sources:
-            self._lanes.control.sources.remove(source)
+        """Tell a source no more, but to go on if it waits; harmless if it never was attached."""
+        control = self._lanes.control
+        if source in control.sources:
+            control.sources.remove(source)
+            if control.paused:
+                control.tell(source, Water.RESUME)
 
     def credits(self, event: Event | type[Event] | EventType = EventType.MARKET_DATA) -> int:
         """How many more events of a type its lane takes before sources are told to pause; 0 while they are."""
@@ -600,6 +604,8 @@ class EventBus:
             self._dropped += held
             dropped += held
         self._gate.closed = True
+        for source in tuple(self._lanes.control.sources):
+            self.detach(source)
         return dropped + self._reset()
 
     # -- looked at ------------------------------------------------------------------------------------------------

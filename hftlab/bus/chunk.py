@@ -34,9 +34,6 @@ from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 from hftlab.flow.breaker import CircuitBreaker
 
-# Calls that may be made until something more urgent goes first.
-_PREEMPTION_CALLS = 32
-
 # What follows results that ended too early: a handler let a StopIteration escape, or the calls were cut off.
 _STOPPED: Any = object()
 
@@ -70,6 +67,7 @@ class Chunk:
         coroutines: AsyncCalls,
         clock: Clock | None = None,
         watchdog: HoldUps | None = None,
+        floor_ns: int = 0,
     ) -> None:
         self.parts = parts
         self.count = count
@@ -81,6 +79,7 @@ class Chunk:
         self._coroutines = coroutines
         self._arrivals: npt.NDArray[np.int64] | None = None
         self._clock = clock
+        self._floor_ns = floor_ns  # the time when the chunk began, where rows drive it
         self._lost: set[int] = set()
         self._is_closed = False
         self._tried = -1, 0  # the call that failed last, and how often it was made
@@ -255,9 +254,6 @@ class Chunk:
     def pause(self) -> None:
         """Have ``advance`` come back within 32 calls: something more urgent has come. From within a call, too."""
         self._pausing = True
-        if self._watchdog.stride > _PREEMPTION_CALLS:
-            # Nobody looks before the stride is over, so the list of calls is cut off: the rest is planned again.
-            self.end_after_row()
 
     def end_after_row(self) -> None:
         """End the chunk after the row that is being handled: the rest is to be planned again. From anywhere, even from
@@ -297,6 +293,21 @@ class Chunk:
                 self._failures.reject(subscription, events)
         self._lost.update(places.tolist())
 
+    def lost_places(self) -> list[tuple[EventType, npt.NDArray[np.intp]]]:
+        """The rows that are done and that some handler did not get done: their places among those of each type."""
+        lost = np.array(sorted(position for position in self._lost if position < self.done), np.intp)
+        if not len(lost):
+            return []
+        return [
+            (part.event_type, lost if part.positions is None else np.flatnonzero(np.isin(part.positions, lost)))
+            for part in self.parts
+        ]
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether some of its handlers have a circuit breaker."""
+        return bool(self._guarded)
+
     def lose(self, position: int) -> int:
         """Note that a call of the row at one position failed after the row was done: 1 if ``lost`` was asked for
         before, and had not counted it."""
@@ -309,11 +320,6 @@ class Chunk:
     def lost_of_done(self) -> int:
         """How many of the rows that are done so far have failed; what was never called is known at the end."""
         return sum(position < self.done for position in self._lost) if self._lost else 0
-
-    @property
-    def lost(self) -> int:
-        """How many of the rows that are done some handler did not get done."""
-        return len(self._lost)
 
     def count_calls(self) -> None:
         """Add the calls that were made since the last time to the subscriptions' counts."""
@@ -343,7 +349,8 @@ class Chunk:
             arrivals = np.empty(self.count, np.int64)
             for part in self.parts:
                 arrivals[slice(None) if part.positions is None else part.positions] = part.rows["received"]
-            self._arrivals = np.maximum.accumulate(arrivals)
+            # Time does not fall: not behind what came before this chunk, wherever that began.
+            self._arrivals = np.maximum(np.maximum.accumulate(arrivals), self._floor_ns)
         return int(self._arrivals[rows - 1])
 
     def event_at(self, position: int) -> Event | EventBatch:

@@ -120,7 +120,7 @@ class Control:
             for change in self.shedder.update(now_ns, depth, wait_s, pressure):
                 self._tell(change)
         self._update_sheds()
-        if self._by_age and self.shedder.is_active:
+        if self._by_age and any(rule.older_than_s is not None for rule in self.shedder.active):
             self._shed_queued(now_ns, admission)
 
     def _look_at_sizes(self, now_ns: int, pressure: float, admission: Admission) -> None:
@@ -175,13 +175,16 @@ class Control:
 
     def _shed_queued(self, now_ns: int, admission: Admission) -> None:
         """Shed what has grown too old in its queue."""
+        youngest_s = min(rule.older_than_s for rule in self.shedder.active if rule.older_than_s is not None)
         for lane in self._lanes:
-            if lane.level is Priority.CRITICAL:
+            # Rows lie in the order in which they came: nothing behind the first young one is looked at.
+            old = lane.backlog.waits.until(now_ns - round(youngest_s * 1e9))
+            if lane.level is Priority.CRITICAL or not old:
                 continue
             for event_type, queue in lane.backlog.queues.items():
                 if not queue.waiting:
                     continue
-                rows, places = lane.backlog.removable(event_type)
+                rows, places = lane.backlog.removable(event_type, old)
                 if not len(rows):
                     continue
                 ages_ns = np.maximum(now_ns - lane.backlog.waits.at(places), 0)

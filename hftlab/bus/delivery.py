@@ -7,6 +7,7 @@ from types import CoroutineType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hftlab.bus.chunk import Outcome
 from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
@@ -44,7 +45,19 @@ class Delivery:
         self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
         self._called = self._running = False
         self._tried = 0
-        self.lost = 0
+        self._chosen: npt.NDArray[np.intp] | None = None
+        self._lost: set[int] = set()  # places in the batch that was due
+        self._failed_rows = 0
+
+    @property
+    def places(self) -> npt.NDArray[np.intp]:
+        """The places, in the batch that was due, of the rows that the handler was given."""
+        return np.arange(len(self.due.rows)) if self._chosen is None else self._chosen
+
+    @property
+    def lost_places(self) -> npt.NDArray[np.intp]:
+        """The places, in the batch that was due, of the rows that were not got done."""
+        return np.array(sorted(self._lost), np.intp)
 
     def advance(self) -> Outcome:
         """Call the handler with the rows that it wants, if there are any."""
@@ -52,12 +65,12 @@ class Delivery:
             # An interrupted run over the batch goes on where it was; an interrupted call is not repeated.
             return self._run_compiled() if self._running else Outcome.DONE
         subscription, batch = self.subscription, self.batch
-        chosen = subscription.select(batch.records, batch.symbols, self._fail_at)
+        chosen = subscription.select(batch.records, batch.symbols, self._refuse_at)
         self._called = True
         if chosen is not None:
             if not len(chosen):
                 return Outcome.DONE
-            self.batch = batch.where(chosen)
+            self.batch, self._chosen = batch.where(chosen), chosen
         if not self._is_permitted():
             return Outcome.DONE
         subscription.delivered += len(self.batch)
@@ -97,18 +110,25 @@ class Delivery:
         assert self.subscription.compiled is not None
         emitted = self.subscription.compiled.handle(self.batch, self._fail_at)
         self._running = False
-        self.settle(emitted)
+        breaker = self.subscription.breaker
+        if breaker is not None and 100 * self._failed_rows >= breaker.settings.failure_rate_threshold * len(self.batch):
+            # One call, as for every batch: it failed if so many of its events did.
+            breaker.record_failure(self._now_ns())
+            if emitted is not None:
+                self.emitted.append((0, self.subscription, emitted))
+        else:
+            self.settle(emitted)
         return Outcome.DONE
 
     def _now_ns(self) -> int:
-        return int(self.batch.records["received"][-1]) if self._clock is None else self._clock.now_ns()
+        return 0 if self._clock is None else self._clock.now_ns()
 
     def _is_permitted(self) -> bool:
         """Whether the handler's circuit breaker lets the batch, as one call, through."""
         breaker = self.subscription.breaker
         if breaker is None or breaker.permits_all or breaker.permit(np.array([self._now_ns()], np.int64))[1]:
             return True
-        self.lost = len(self.batch)
+        self._lost.update(self.places.tolist())
         self._failures.reject(self.subscription, self.event_at(0))
         return False
 
@@ -122,23 +142,30 @@ class Delivery:
         elif isinstance(reached, BaseException):
             self._fail(reached)
         elif reached is not POSTED:
-            if self.subscription.breaker is not None and not self.lost:
+            if self.subscription.breaker is not None:
                 self.subscription.breaker.record(1, self._now_ns())
             if reached is not None:
                 self.emitted.append((0, self.subscription, reached))
 
     def _fail(self, error: BaseException) -> None:
-        self.lost = len(self.batch)
+        self._lost.update(self.places.tolist())
         if self.subscription.breaker is not None:
             self.subscription.breaker.record_failure(self._now_ns())
         self._failures.record(self.subscription, self.event_at(0), error, lost=len(self.batch))
 
     def _fail_at(self, position: int, error: Exception) -> None:
-        """``where=``, or a compiled handler, failed on one row."""
+        """A compiled handler failed on one row."""
+        self._failed_rows += 1
+        self._lost.add(int(self.places[position]))
+        self._record_at(position, error)
+
+    def _refuse_at(self, position: int, error: Exception) -> None:
+        """``where=`` failed on one row: the handler was never called with it."""
+        self._lost.add(position)
+        self._record_at(position, error)
+
+    def _record_at(self, position: int, error: Exception) -> None:
         batch = self.batch
-        self.lost += 1
-        if self.subscription.breaker is not None:
-            self.subscription.breaker.record_failure(self._now_ns())
         row = batch.records[position : position + 1]
         event = event_or_row(row, batch.symbols, batch.sources, batch.session_number)
         self._failures.record(self.subscription, event, error)

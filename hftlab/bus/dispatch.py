@@ -105,8 +105,10 @@ class Dispatcher:
             elif self._subscriptions_changed and (self._chunk is None or self._chunk.done >= self._chunk.limit):
                 self._arrange()
             elif self.emissions.pending:
+                self._tell_breakers()
                 self._begin_emitted()
             elif self._due:
+                self._tell_breakers()
                 self._begin_due(self._due.popleft())
             elif self.handled >= last:
                 break
@@ -125,6 +127,11 @@ class Dispatcher:
         return Work(
             self.handled - handled, self.emitted - emitted, self.idle, self.suspended is not None, self.is_begun
         )  # fmt: skip
+
+    def _tell_breakers(self) -> None:
+        """Have circuit breakers know of the chunk's calls so far, before others are made."""
+        if self._chunk is not None and self._chunk.is_guarded:
+            self._chunk.count_calls()
 
     @property
     def _async_calls(self) -> AsyncCalls:
@@ -169,6 +176,12 @@ class Dispatcher:
     def is_begun(self) -> bool:
         """Whether something was begun that has to end before the next chunk."""
         return bool(self._current or self._due or self.emissions.pending)
+
+    def breaker_changed(self) -> None:
+        """Plan again what a circuit breaker of some handler was asked about before it changed."""
+        for unit in (self._current, self._chunk):
+            if isinstance(unit, Chunk) and unit.is_guarded:
+                unit.end_after_row()
 
     def preempt(self) -> None:
         """Have ``work`` come back soon, within 32 calls: a more urgent lane has something to do."""
@@ -282,7 +295,7 @@ class Dispatcher:
         self._current = None
         if isinstance(unit, Delivery):
             queue = self._backlog.queues[unit.due.event_type]
-            self.dead_lettered += queue.newly_lost(unit.due, unit.lost)
+            self.dead_lettered += queue.lose(unit.due, unit.lost_places)
             queue.delivered(unit.due)
         return True
 
@@ -305,7 +318,7 @@ class Dispatcher:
     def lose(self, unit: Unit, position: int, events: int) -> None:
         """Count the published events of an async handler's call that failed long after it was made, each once."""
         if isinstance(unit, Delivery):
-            self.dead_lettered += self._backlog.queues[unit.due.event_type].newly_lost(unit.due, events)
+            self.dead_lettered += self._backlog.queues[unit.due.event_type].lose(unit.due, unit.places)
         elif isinstance(unit, Chunk) and unit.is_published:
             self.dead_lettered += unit.lose(position)
 
@@ -335,7 +348,7 @@ class Dispatcher:
                 self._failures,
                 self._async_calls,
                 event.event_id,
-                self._live_clock,
+                self.clock,
                 self.watchdog,
             )
             return
@@ -352,6 +365,7 @@ class Dispatcher:
             self._async_calls,
             self._live_clock,
             self.watchdog,
+            self._driven.now_ns() if self._driven is not None else 0,
         )  # fmt: skip
 
     def _begin_notice(self, notice: object) -> None:
@@ -359,7 +373,7 @@ class Dispatcher:
         handlers = [subscription for subscription in self._subscriptions if subscription.notice is type(notice)]
         if handlers:
             self._current = Single(
-                notice, None, handlers, self._failures, self._async_calls, 0, self._live_clock, self.watchdog
+                notice, None, handlers, self._failures, self._async_calls, 0, self.clock, self.watchdog
             )
 
     def _begin_due(self, due: Due) -> None:
@@ -375,7 +389,7 @@ class Dispatcher:
             self._session_number,
             self._failures,
             self._async_calls,
-            self._live_clock,
+            self.clock,
             self.watchdog,
         )
 
@@ -461,7 +475,8 @@ class Dispatcher:
             self._driven.follow(None)
             self._driven.advance_to(chunk.reached_ns(chunk.done))
         chunk.close()
-        self.dead_lettered += chunk.lost
+        for event_type, local in chunk.lost_places():
+            self.dead_lettered += self._backlog.queues[event_type].lose_next(local)
         self._chunk = None
         waits = self._backlog.dispatched(chunk.parts, chunk.done)
         if self.on_dispatched is not None and waits:

@@ -60,8 +60,9 @@ class FailureLog:
         # The bus's own frames say nothing to the user, and would keep whole chunks of rows alive.
         error.__traceback__ = _behind_the_bus(error.__traceback__)
         subscription.failed += 1
-        subscription.dead_lettered += lost
-        self.dead_letters.add(subscription.name, event, error, subscription.attempts)
+        if isinstance(event, (Event, EventBatch)):  # a notice is nobody's event
+            subscription.dead_lettered += lost
+            self.dead_letters.add(subscription.name, event, error, subscription.attempts)
         failure = Failure(subscription.name, event, error, lost)
         self.count += 1
         self._kept.append(failure)

@@ -28,6 +28,7 @@ from hftlab.clock import Clock
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType, Priority
 from hftlab.events.tables import SourceTable, SymbolTable
+from hftlab.flow import BreakerChange
 from hftlab.metrics import Histogram
 
 TURN_NS = 100_000
@@ -49,6 +50,7 @@ class Lane:
         self.inversion_ns = 0
         self.preempted = 0
         self.urgent_since_ns: int | None = None
+        self.ready_since_ns: int | None = None  # since when it has not had the turn that it wants
         self._clock = clock
         self.listen()
 
@@ -61,8 +63,9 @@ class Lane:
             self.waits.record(max(begun_ns - queued_ns, 0), rows)
 
     def waited_ns(self, now_ns: int) -> int:
-        """How long the oldest event has waited."""
-        return max(now_ns - self.backlog.waits.first[1], 0) if self.backlog.waits else 0
+        """How long the oldest event has waited; what is no event (emissions, batches), for a turn."""
+        since_ns = self.backlog.waits.first[1] if self.backlog.waits else self.ready_since_ns
+        return 0 if since_ns is None else max(now_ns - since_ns, 0)
 
     def __repr__(self) -> str:
         return f"Lane({self.level.name}: {self.backlog.waiting:,} waiting)"
@@ -157,7 +160,11 @@ class Lanes:
 
     def notify(self, notice: object) -> None:
         """The bus's own notices go to HIGH: whoever acts on an overload should hear of it during one."""
-        lane = self.by_level[Priority.HIGH]
+        if isinstance(notice, BreakerChange):
+            # Whatever lane goes on with a plan that the breaker permitted asks it again.
+            for one in self._used:
+                one.dispatcher.breaker_changed()
+        lane = self.recorded if self.in_run else self.by_level[Priority.HIGH]
         lane.backlog.tell(notice)
         self.preempt_for(lane)
 
@@ -192,6 +199,9 @@ class Lanes:
             ended_ns = time.perf_counter_ns()
             self._account(lane, ready, begun_ns, ended_ns)
             if ended_ns >= deadline_ns:
+                # What is urgent and came just now does not wait for a turn of the loop.
+                if lane.level is not Priority.CRITICAL and handled < max_rows:
+                    self.work_critical(ended_ns + TURN_NS)
                 break
         dispatchers = [lane.dispatcher for lane in self._used]
         awaiting = any(one.suspended is not None for one in dispatchers) and not any(one.ready for one in dispatchers)
@@ -203,7 +213,12 @@ class Lanes:
         lane = self.by_level[Priority.CRITICAL]
         # Routes that are arranged anew, or memory that is touched first, may take all of the first turn.
         for _ in range(3):
-            if not lane.dispatcher.ready or self._turn(lane, 1 << 62, deadline_ns).handled:
+            if not lane.dispatcher.ready:
+                break
+            begun_ns = time.perf_counter_ns()
+            handled = self._turn(lane, 1 << 62, deadline_ns).handled
+            self._account(lane, (), begun_ns, begun_ns)
+            if handled:
                 break
             deadline_ns += TURN_NS
 
@@ -215,6 +230,8 @@ class Lanes:
         for lane in self._all:
             waits_for = self.waits_for(lane)
             place = None if waits_for is None else self._all.index(waits_for)
+            if lane in ready and lane.ready_since_ns is None:
+                lane.ready_since_ns = now_ns
             standings.append(Standing(int(lane.level), lane in ready, lane.waited_ns(now_ns), place))
         chosen = self.schedule.choose(standings)
         assert chosen is not None
@@ -232,6 +249,7 @@ class Lanes:
 
     def _turn(self, lane: Lane, max_rows: int, end_ns: int) -> Work:
         self._working, self._leaving = lane, False
+        lane.ready_since_ns = None
         try:
             return lane.dispatcher.work(max_rows, end_ns)
         finally:

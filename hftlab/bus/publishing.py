@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from hftlab.bus.gate import Gate
@@ -15,6 +16,9 @@ from hftlab.events.batch import EventBatch
 from hftlab.events.records import EventType, Priority
 from hftlab.events.types import Event
 
+TURN_NS = 400_000
+"""How long urgent events, handled as they are published, may keep the loop."""
+
 
 class Publisher:
     """The ways in of a live bus; ``EventBus`` documents them. ``wake`` is for pumps, ``progress`` for who waits."""
@@ -26,6 +30,7 @@ class Publisher:
         # A line for each lane, so that an order never waits for room among quotes.
         self._lines = {level: Turnstile(progress) for level in lanes.by_level}
         self._lanes, self._intake, self._gate, self._wake, self._progress = lanes, intake, gate, wake, progress
+        self._turned_ns = 0  # when the loop had its turn
 
     @property
     def is_waited_for(self) -> bool:
@@ -40,9 +45,14 @@ class Publisher:
         if self._lines[level] or not self._push_event(event, level):
             self._refuse_if_told(event.event_type, level)
             await self._wait_for_room(level, lambda: self._push_event(event), "its queue is full")
-        elif self._intake.gave_way != gave_way:
+        elif self._intake.gave_way != gave_way or (level is Priority.CRITICAL and self._is_turn_over()):
             # Nobody who publishes in a loop ever waits for room then: let the handlers have their turn.
             await asyncio.sleep(0)
+            self._turned_ns = time.perf_counter_ns()
+
+    def _is_turn_over(self) -> bool:
+        """Whether events that are handled at once have kept the loop from its turn for long enough."""
+        return time.perf_counter_ns() - self._turned_ns > TURN_NS
 
     def publish_nowait(self, event: Event) -> None:
         """Queue one event, or raise BusFull."""
@@ -70,21 +80,21 @@ class Publisher:
         level = self._intake.level_of_first(left)
         if not self._lines[level]:
             left = left[self._push(left) :]
-            if level is Priority.CRITICAL:
-                self.work_now()
-        if len(left):
+            self.work_now()
+        while len(left):
             # In the line of the row that has no room, which may be of another lane than the batch's first one.
             level = self._intake.level_of_first(left)
             taken = f"; the first {len(batch) - len(left):,} of {len(batch):,} rows were queued"
             self._refuse_if_told(EventType(int(left.records["type"][0])), level, taken)
 
-            def push_more() -> bool:
+            def push_more(level: Priority = level) -> bool:
+                # Until all are in, or the next one waits for room in another lane.
                 nonlocal left
                 left = left[self._push(left) :]
-                return not len(left)
+                return not len(left) or self._intake.level_of_first(left) is not level
 
             await self._wait_for_room(level, push_more, f"{len(left):,} of {len(batch):,} rows have no room")
-        elif len(batch) and self._lanes.waiting == waiting:
+        if len(batch) and self._lanes.waiting == waiting:
             # Nothing of it is new, so no queue will ever fill and make its publisher wait: let the loop have its turn.
             await asyncio.sleep(0)
         return len(batch)

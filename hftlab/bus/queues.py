@@ -76,7 +76,7 @@ class Window:
 @dataclass(eq=False)
 class Due:
     """A batch that is to be delivered. ``begin`` is the first row of the ring that it shows (None: none), ``published``
-    how many of its rows were not emitted.
+    how many of its rows were not emitted. ``pieces``: the rows' positions in the ring, or how many have none.
 
     Once ``begun``, it is the handler's that got it: neither its rows nor the handler change any more.
     """
@@ -86,7 +86,13 @@ class Due:
     rows: Rows
     begin: int | None
     published: int
+    pieces: Sequence[tuple[int, int] | int] = ()
     begun: bool = False
+
+    def positions(self) -> npt.NDArray[np.intp]:
+        """By row, its position in the ring; -1 for emitted ones."""
+        parts = [np.arange(*one) if isinstance(one, tuple) else np.full(one, -1) for one in self.pieces]
+        return np.concatenate(parts) if parts else np.zeros(0, np.intp)
 
 
 class TypeQueue:
@@ -108,7 +114,8 @@ class TypeQueue:
         self._ring: Ring | None = None
         self._rows = np.empty(0, DTYPES[event_type])
         self._plain = self._rows.view(PLAIN)
-        self._pushed = self._dispatched = self._shown = self._released = self._removed = self._lost_until = 0
+        self._pushed = self._dispatched = self._shown = self._released = self._removed = 0
+        self._lost: npt.NDArray[np.intp] | None = None
         self._due: list[Due] = []
         # Spans of rows that were taken back, passed over when their turn comes. In order, and never side by side.
         self._withdrawn: deque[tuple[int, int]] = deque()
@@ -198,17 +205,18 @@ class TypeQueue:
         self._skip_withdrawn()
         self._release()
 
-    def undispatched(self, taken: int) -> Rows:
-        """A copy of the undispatched rows behind the first ``taken`` of them, in order. About 6 ns a row."""
-        rows: Rows = self._plain[self._live(taken) & (self.capacity - 1)].view(self._rows.dtype)
+    def undispatched(self, taken: int, most: int = 1 << 62) -> Rows:
+        """A copy of the undispatched rows behind the first ``taken``, ``most`` of them, in order. About 6 ns a row."""
+        rows: Rows = self._plain[self._live(taken, most) & (self.capacity - 1)].view(self._rows.dtype)
         return rows
 
-    def places_of(self, log_sequence: int) -> list[int]:
-        """The places, among the undispatched rows, of those with a log sequence."""
+    def places_of(self, log_sequences: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+        """The places, among the undispatched rows, of those with some log sequences; and which of these they have."""
         if not self.waiting:
-            return []
+            return np.zeros(0, np.intp), np.zeros(0, np.int64)
         found: npt.NDArray[np.int64] = self._rows["log_sequence"][self._live(0) & (self.capacity - 1)]
-        return np.flatnonzero(found == log_sequence).tolist()
+        places = np.flatnonzero(np.isin(found, log_sequences))
+        return places, found[places]
 
     def remove(self, taken: int, places: npt.NDArray[np.intp]) -> None:
         """Remove rows out of ``undispatched(taken)``, by their places in it, which rise.
@@ -219,7 +227,7 @@ class TypeQueue:
         for window in self.windows:
             window.detach(self._span)  # as in withdraw
         self._removed += len(places)
-        live = self._live(taken)[: places[-1] + 1]
+        live = self._live(taken, int(places[-1]) + 1)
         end = int(live[-1]) + 1
         kept = np.delete(live, places)
         begin = end - len(kept)
@@ -240,13 +248,14 @@ class TypeQueue:
         self._skip_withdrawn()
         self._release()
 
-    def _live(self, taken: int) -> npt.NDArray[np.intp]:
-        """The positions of the undispatched rows behind the first ``taken``."""
+    def _live(self, taken: int, most: int = 1 << 62) -> npt.NDArray[np.intp]:
+        """The positions of the undispatched rows behind the first ``taken``, ``most`` of them."""
         if not self._withdrawn:
-            return np.arange(self._dispatched + taken, self._pushed)
+            begin = self._dispatched + taken
+            return np.arange(begin, min(begin + most, self._pushed))
         begins = [self._dispatched, *(end for _, end in self._withdrawn)]
         ends = [*(begin for begin, _ in self._withdrawn), self._pushed]
-        return np.concatenate([np.arange(*bounds) for bounds in zip(begins, ends, strict=True)])[taken:]
+        return np.concatenate([np.arange(*bounds) for bounds in zip(begins, ends, strict=True)])[taken:][:most]
 
     def _skip_withdrawn(self) -> None:
         if self._withdrawn and self._withdrawn[0][0] == self._dispatched:
@@ -323,10 +332,12 @@ class TypeQueue:
 
     def _take(self, window: Window) -> Due:
         begin, published = window.begin, window.published
-        pieces = [piece if isinstance(piece, np.ndarray) else self._span(*piece) for piece in window.take()]
+        taken = window.take()
+        pieces = [piece if isinstance(piece, np.ndarray) else self._span(*piece) for piece in taken]
         rows = pieces[0] if len(pieces) == 1 else concat_rows(pieces, DTYPES[self.event_type])
         rows.flags.writeable = False
-        due = Due(window.subscription, self.event_type, rows, begin, published)
+        bounds = [len(piece) if isinstance(piece, np.ndarray) else (piece[0], piece[1]) for piece in taken]
+        due = Due(window.subscription, self.event_type, rows, begin, published, bounds)
         self._due.append(due)
         return due
 
@@ -348,16 +359,28 @@ class TypeQueue:
             self._due.remove(due)
             self._release()
 
-    def newly_lost(self, due: Due, lost: int) -> int:
-        """How many published rows of a batch, of which a handler did not get ``lost`` done, no batch was lost with yet.
+    def lose(self, due: Due, places: npt.NDArray[np.intp]) -> int:
+        """Note that a handler did not get some rows of a batch done; returns how many published ones nobody had noted.
 
-        Batches of several handlers show the same rows: each row is counted once.
+        Handlers of several kinds are given the same rows: each row is counted once.
         """
-        if not lost or due.begin is None:
+        if not len(places):
             return 0
-        begin = max(due.begin, self._lost_until)
-        self._lost_until = max(self._lost_until, due.begin + due.published)
-        return min(lost, max(self._lost_until - begin, 0))
+        positions = due.positions()[places]
+        return self._note_lost(positions[positions >= 0])
+
+    def lose_next(self, places: npt.NDArray[np.intp]) -> int:
+        """The same of rows that are about to be ``dispatched``, by their places among those."""
+        return self._note_lost(self._dispatched + places)
+
+    def _note_lost(self, positions: npt.NDArray[np.intp]) -> int:
+        # By slot, the position of the row there that was lost: another lap's row has another position.
+        if self._lost is None:
+            self._lost = np.full(self.capacity, -1, np.intp)
+        slots = positions & (self.capacity - 1)
+        fresh = int(np.count_nonzero(self._lost[slots] != positions))
+        self._lost[slots] = positions
+        return fresh
 
     def _release(self) -> None:
         """Free the ring up to the first row that is undispatched, or that a window or a due batch shows."""

@@ -84,7 +84,7 @@ class Single:
     def _now_ns(self) -> int:
         if self._clock is not None:
             return self._clock.now_ns()
-        return 0 if self.rows is None else int(self.rows["received"][0])
+        return 0
 
     def _is_permitted(self, subscription: Subscription) -> bool:
         """Whether the handler's circuit breaker lets the event through."""

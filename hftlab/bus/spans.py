@@ -52,16 +52,25 @@ class Spans:
     def remove(self, places: npt.NDArray[np.intp]) -> None:
         """Forget the rows at these places, which rise. About 0.2 µs a run before the last of them."""
         begin, done = 0, 0
-        for run in self._runs:
+        kept = []
+        while done < len(places):
+            run = self._runs.popleft()
             end = begin + run[0]
             before, done = done, int(np.searchsorted(places, end))
             run[0] -= done - before
             begin = end
-            if done == len(places):
+            if run[0]:
+                kept.append(run)
+        self._runs.extendleft(reversed(kept))
+
+    def until(self, value: int) -> int:
+        """How many rows at the front have at most this value, where values rise."""
+        rows = 0
+        for run in self._runs:
+            if run[1] > value:
                 break
-        # Only the runs that were looked at can have become empty; they stand at the front.
-        if any(not run[0] for run in self._runs):
-            self._runs = deque(run for run in self._runs if run[0])
+            rows += run[0]
+        return rows
 
     def at(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
         """The values of the rows at these places."""
