@@ -69,7 +69,9 @@ class Flow:
                 )
         for name, value in (("ageing_s", self.ageing_s), ("watchdog_s", self.watchdog_s)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
-                raise ValidationError(f"{name} is a number of seconds from 0 on; got {shown(value)}")
+                raise ValidationError(f"{name} is a number of seconds from 0 to below 1,000,000; got {shown(value)}")
+        if not isinstance(self.inherit, bool):
+            raise ValidationError(f"inherit is True or False; got {shown(self.inherit)}")
         rules: Any = self.shed
         if isinstance(rules, ShedRule) or not isinstance(rules, Iterable):
             rules = (rules,)  # a single rule will do; whatever else it is, _check_kinds says so
