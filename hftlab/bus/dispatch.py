@@ -29,6 +29,7 @@ from hftlab.clock import Clock
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
+from hftlab.flow.breaker import CircuitBreaker
 
 CHUNK_ROWS = 1_024
 CHUNK_NS = 1_000_000
@@ -75,6 +76,7 @@ class Dispatcher:
         self._backlog, self._failures, self._symbols, self._sources = backlog, failures, symbols, sources
         self._subscriptions: Sequence[Subscription] = ()
         self._subscriptions_changed = False
+        self._breakers: list[CircuitBreaker] = []
         self._routes: dict[EventType, Routes] = {}
         self._windowed: list[TypeQueue] = []
         self._chunk: Chunk | None = None
@@ -259,6 +261,7 @@ class Dispatcher:
         if self._chunk is not None:
             self._close_chunk(self._chunk)
         self._subscriptions_changed = False
+        self._breakers = [one.breaker for one in self._subscriptions if one.breaker is not None]
         batched: dict[EventType, list[Subscription]] = {event_type: [] for event_type in EventType}
         routed: dict[EventType, list[Subscription]] = {}
         for subscription in self._subscriptions:
@@ -410,8 +413,11 @@ class Dispatcher:
         if self._backlog.next_type not in self._routes and self._pass_on(max_rows):
             return
         self._begun_ns = self.clock.now_ns()
-        # A run's chunks depend on the data alone.
-        rows = CHUNK_ROWS if self._driven is not None else self._chunk_rows
+        rows = self._chunk_rows
+        if self._driven is not None:
+            # What a run's breakers let through must not depend on where chunks begin and end. While one might change
+            # its mind, rows go one by one: 15 µs each, and only then.
+            rows = 1 if any(not breaker.permits_all for breaker in self._breakers) else CHUNK_ROWS
         parts, count = self._backlog.next_parts(min(rows, CHUNK_ROWS))
         self._backlog.taken = count
         self._chunk = self._chunk_of(parts, count)
