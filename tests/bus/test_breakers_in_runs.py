@@ -9,7 +9,7 @@ import pytest
 
 from hftlab.bus import EventBus, Flow
 from hftlab.clock import VirtualClock
-from hftlab.events import EventBatch, MarketDataEvent, OrderEvent, Side, SignalEvent
+from hftlab.events import Event, EventBatch, MarketDataEvent, OrderEvent, Side, SignalEvent
 from hftlab.flow import BreakerSettings
 from tests.bus.samples import START_NS
 
