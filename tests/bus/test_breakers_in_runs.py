@@ -19,7 +19,8 @@ FOREVER_NS = 1 << 62
 
 def recorded(count: int, seed: int, falls: float) -> EventBatch:
     """Mixed events at random times; some arrive, by their stamp, before what came before them."""
-    draw, now_ns, events = random.Random(seed), START_NS, []  # made-up data
+    draw, now_ns = random.Random(seed), START_NS
+    events: list[Event] = []
     for number in range(count):
         now_ns += draw.randrange(0, 3_000_000)
         received = now_ns - (draw.randrange(0, 5_000_000) if draw.random() < falls else 0)
