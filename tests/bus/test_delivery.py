@@ -58,7 +58,7 @@ def test_rows_that_its_predicate_fails_on_are_failures_by_themselves() -> None:
     unit.advance()
     assert seen == [[0, 1, 3, 4, 5]]
     (failure,) = failures
-    assert not isinstance(failure.event, EventBatch)
+    assert isinstance(failure.event, MarketDataEvent)
     assert failure.event.event_id == 3 << 40 | 2
 
 
