@@ -8,6 +8,7 @@ last of them was handled, so that rows may have to wait *beside* the ring for a 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from typing import NamedTuple
 
@@ -68,10 +69,8 @@ class LaneModel:
             return len(rows)
         queued = [row for row in self.ring[self.shown :] if row.event_type == event_type]
         room += len(queued)
-        for taken in range(len(rows), 0, -1):
-            if len(latest(queued + rows[:taken])) <= room:
-                return taken
-        return 0
+        # The more rows come, the more states there are.
+        return bisect_right(range(1, len(rows) + 1), room, key=lambda taken: len(latest(queued + rows[:taken])))
 
     def take(self, policy: str, rows: list[Row]) -> list[Row]:
         """Make room for such rows; returns what gives way, of those that wait and of the new ones."""

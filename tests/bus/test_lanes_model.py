@@ -211,4 +211,4 @@ def state_of(group: Group) -> object:
 
 
 TestLanes = Lanes.TestCase
-TestLanes.settings = settings(max_examples=30, stateful_step_count=8)
+TestLanes.settings = settings(max_examples=40, stateful_step_count=8)
