@@ -15,7 +15,7 @@ from hftlab.bus.failures import FailureLog
 from hftlab.bus.kernels.jit import make_loop
 from hftlab.bus.queues import Due
 from hftlab.bus.signatures import make_subscription
-from hftlab.events import EventBatch, EventType, SourceTable, SymbolTable
+from hftlab.events import EventBatch, EventType, MarketDataEvent, SourceTable, SymbolTable
 from hftlab.events.records import DTYPES, Rows
 from tests.bus.samples import trades
 
