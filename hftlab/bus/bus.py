@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hftlab.bus.admission import Admission
 from hftlab.bus.dead_letters import DeadLetters
-from hftlab.bus.dispatch import Dispatcher
+from hftlab.bus.duty import SLICE_NS, Duty
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.flowing import Flow, Overflow
 from hftlab.bus.gate import Gate
@@ -32,17 +32,10 @@ from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 from hftlab.flow import BreakerSettings, Throttle, Water
-from hftlab.metrics import RateMeter
 from hftlab.sequence import GapTable, Ordering
 from hftlab.sequence.stage import OrderStage
 
 DEFAULT_CAPACITY = 1 << 16
-SLICE_NS = 400_000
-"""How long a slice of the pump lasts: long enough to cost nothing, short enough that the kernel never feels it."""
-
-METER_NS = 10_000_000
-"""How often throughput is measured."""
-
 H = TypeVar("H", bound=Callable[..., Any])
 
 
@@ -87,17 +80,17 @@ class EventBus:
         self.priorities = Priorities() if priorities is None else priorities
         self._subscriptions: dict[str, Subscription] = {}
         self._live_clock: Clock = self.clock
-        self._meter, self._failure_meter = (RateMeter(time.perf_counter_ns()) for _ in range(2))
-        self._metered = (0, 0, 0)  # handled rows and failures that the meter knows, and since when
         self._gate = Gate(self._lanes.coroutines)
         self._dropped = 0
         self._last_run: Run | None = None
         self._published_by_then = 0
         self._wake, self._progress = Signal(), Signal()
         self._stage.gaps.on_decided = self._wake.notify
-        self._lanes.mailboxes.on_change = self._call_ended
+        self._duty = Duty(
+            self._lanes, self._intake, self._gate, self.failures, self.clock, self._wake, self._progress
+        )  # fmt: skip
         self._publisher = Publisher(self._lanes, self._intake, self._gate, self._wake, self._progress)
-        self._publisher.work_now = self._work_now
+        self._publisher.work_now = self._duty.work_now
 
     # -- subscribing ----------------------------------------------------------------------------------------------
 
@@ -266,44 +259,7 @@ class EventBus:
             raise ValidationError(f"do_work handles 1 event or more; got max_events={max_events!r}")
         if self._gate.run is not None and not self._gate.is_handler():
             raise BusBusy(f"{self._gate.run.name} is on this bus, and drives it; wait for its end, or stop it")
-        return self._work(max_events, time.perf_counter_ns() + max_ns)
-
-    def _work(self, max_rows: int, deadline_ns: int) -> Work:
-        self._gate.refuse_handlers("do_work", "return the events that it should emit instead")
-        if self._gate.run is None:
-            self._intake.tick()
-        self._gate.working = True
-        try:
-            work = self._lanes.work(max_rows, deadline_ns)
-            if self._gate.run is None:
-                if self._lanes.mailboxes.busy:
-                    work = work._replace(idle=False, awaiting=not self._lanes.ready)
-                if self._intake.is_due():
-                    work = work._replace(idle=False)
-            return work
-        finally:
-            self._gate.working = False
-            now_ns = time.perf_counter_ns()
-            if now_ns - self._metered[2] >= METER_NS:
-                self._measure(now_ns)
-            self._progress.notify()
-
-    def _measure(self, now_ns: int) -> None:
-        """Tell the meter of throughput what came since the last time; by real time, also in a run."""
-        handled, failures = self._lanes.handled, self.failures.count
-        self._meter.add(now_ns, handled - self._metered[0])
-        self._failure_meter.add(now_ns, failures - self._metered[1])
-        self._metered = (handled, failures, now_ns)
-
-    def _work_now(self) -> None:
-        """Dispatch what just came into CRITICAL, if a pump drives the bus: no turn of the loop is waited for."""
-        if self._gate.pumps and self._gate.run is None and not self._gate.is_handler():
-            self._gate.working = True
-            try:
-                self._lanes.work_critical(time.perf_counter_ns() + SLICE_NS)
-            finally:
-                self._gate.working = False
-                self._progress.notify()
+        return self._duty.work(max_events, time.perf_counter_ns() + max_ns)
 
     async def settle(self) -> None:
         """Await the async handler that holds the bus up, if one does. Cancelling it cancels and fails that handler.
@@ -312,36 +268,7 @@ class EventBus:
         bus's next progress.
         """
         self._gate.refuse_handlers("settle", "let it return")
-        dispatcher = self._lanes.suspended
-        if dispatcher is None:
-            if self._lanes.mailboxes.busy and not self._lanes.ready:
-                await self._progress.wait()
-            return
-        if dispatcher in self._gate.settling:
-            await self._progress.wait()
-            return
-        await self._settle(dispatcher)
-
-    async def _settle(self, dispatcher: Dispatcher) -> None:
-        suspended = dispatcher.suspended
-        if suspended is None:
-            return
-        self._gate.settling.add(dispatcher)
-        reached: Any = None
-        try:
-            reached = await suspended
-        except (asyncio.CancelledError, GeneratorExit) as error:
-            reached = suspended.left(error)
-            raise
-        finally:
-            self._gate.settling.discard(dispatcher)
-            dispatcher.settle(suspended, reached)
-            self._progress.notify()
-            self._wake.notify()
-
-    def _call_ended(self) -> None:
-        self._progress.notify()
-        self._wake.notify()
+        await self._duty.settle()
 
     def give_up_calls(self) -> int:
         """Close the coroutines that are in async handlers' own queues, begun or not; returns how many events those are.
@@ -372,7 +299,7 @@ class EventBus:
         bus: what is queued then is the run's.
         """
         self._gate.refuse_handlers("drain", "let it return")
-        while self._gate.run is None and (self._publisher.is_waited_for or not self._is_idle()):
+        while self._gate.run is None and (self._publisher.is_waited_for or not self._duty.is_idle):
             if self._gate.pumps:
                 await self._progress.wait()
             else:
@@ -386,53 +313,7 @@ class EventBus:
 
         A lab's supervisor runs it. While a run is on the bus its holder drives the bus, and the pump stands by.
         """
-        self._gate.pumps += 1
-        settlers: dict[Dispatcher, asyncio.Task[None]] = {}
-        try:
-            while True:
-                if self._gate.run is not None or (self._is_idle() and not self._must_look()):
-                    await self._wake_or_due()
-                    continue
-                work = self.do_work()
-                # A lane that an async handler holds up is awaited beside the others' work.
-                for dispatcher in self._lanes.all_suspended:
-                    if dispatcher not in self._gate.settling:
-                        settlers = {one: task for one, task in settlers.items() if not task.done()}
-                        settlers[dispatcher] = asyncio.get_running_loop().create_task(self._settle(dispatcher))
-                        self._gate.settling.add(dispatcher)
-                if work.awaiting:
-                    await self._wake_or_due()
-                else:
-                    await asyncio.sleep(0)
-        finally:
-            self._gate.pumps -= 1
-            await _end(list(settlers.values()))
-            # One that was cancelled before it began never said so.
-            self._gate.settling.difference_update(settlers)
-            self._progress.notify()
-
-    def _is_idle(self) -> bool:
-        """Whether nothing that was published could be handled now."""
-        return self._lanes.idle and not self._intake.is_due()
-
-    def _must_look(self) -> bool:
-        """Whether sources wait, or events are shed, and it is time to see if that can end."""
-        look_ns = self._intake.look_ns
-        return look_ns is not None and look_ns <= self.clock.now_ns()
-
-    async def _wake_or_due(self) -> None:
-        """Wait for an event, or for the next deadline of a gap."""
-        dues = (self._intake.due_ns, self._intake.look_ns)
-        due_ns = None if self._gate.run is not None else min((due for due in dues if due is not None), default=None)
-        if due_ns is None:
-            await self._wake.wait()
-            return
-        delay_s = max((due_ns - self.clock.now_ns()) / 1e9, 0.0)
-        timer = asyncio.get_running_loop().call_later(delay_s, self._wake.notify)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
+        await self._duty.pump()
 
     # -- priorities and flow ---------------------------------------------------------------------------------------
 
@@ -547,11 +428,11 @@ class EventBus:
         self._gate.refuse_handlers("begin_run", "begin it when the handler has returned")
         if self._gate.run is not None and not self._gate.run.give_way():
             raise BusBusy(f"{self._gate.run.name} is on this bus; wait for its end, stop it, or use a bus of its own")
-        if self._publisher.is_waited_for or not self._is_idle():
+        if self._publisher.is_waited_for or not self._duty.is_idle:
             raise BusBusy("published events wait to be handled; await bus.drain() before a run begins")
         controls = Controls(
             offer=self._intake.push_ordered,
-            work=self._work,
+            work=self._duty.work,
             settle=self.settle,
             withdraw=self._withdraw,
             tell=self._lanes.recorded.backlog.tell,
@@ -617,7 +498,7 @@ class EventBus:
         now_ns = self._live_clock.now_ns() if self._gate.run is None else self.clock.now_ns()
         handled = self._lanes.handled
         failures = self.failures.count
-        self._measure(metered_ns := time.perf_counter_ns())
+        throughput_hz, failures_hz = self._duty.rates()
         newest, oldest = given_way.total(Overflow.DROP_NEWEST), given_way.total(Overflow.DROP_OLDEST)
         return BusStatistics(
             held=stage.held_rows + self._intake.left_over,
@@ -640,8 +521,8 @@ class EventBus:
             capacity=sum(self._capacity.values()),
             subscriptions=len(self._subscriptions),
             run=self._gate.run.name if self._gate.run is not None else "",
-            throughput_hz=self._meter.rates(metered_ns)[0].per_second,
-            failures_hz=self._failure_meter.rates(metered_ns)[0].per_second,
+            throughput_hz=throughput_hz,
+            failures_hz=failures_hz,
             overload="closed" if control.breaker is None else control.breaker.state.value,
             overload_share=1.0 if control.breaker is None else control.breaker.share,
             memory=None if control.memory is None else control.memory.level,
@@ -657,14 +538,3 @@ class EventBus:
 
     def _repr_html_(self) -> str:
         return html_of_bus(repr(self), self.subscriptions, self.failures)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait for their ends, however often that is cancelled itself."""
-    for task in tasks:
-        task.cancel()
-    while any(not task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            continue

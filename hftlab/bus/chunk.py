@@ -293,6 +293,12 @@ class Chunk:
                 self._failures.reject(subscription, events)
         self._lost.update(places.tolist())
 
+    def forget(self) -> None:
+        """Let go of rows and calls, for good: calls in handlers' own queues keep their chunks, half a megabyte each."""
+        self.parts, self._arrivals = (), None
+        self._results, self._cursor, self._where = iter(()), iter(()), None
+        del self._plan
+
     def lost_places(self) -> list[tuple[EventType, npt.NDArray[np.intp]]]:
         """The rows that are done and that some handler did not get done: their places among those of each type."""
         lost = np.array(sorted(position for position in self._lost if position < self.done), np.intp)

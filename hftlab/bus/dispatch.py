@@ -485,6 +485,7 @@ class Dispatcher:
             self.dead_lettered += self._backlog.queues[event_type].lose_next(local)
         self._chunk = None
         waits = self._backlog.dispatched(chunk.parts, chunk.done)
+        chunk.forget()
         if self.on_dispatched is not None and waits:
             self.on_dispatched(waits, self._begun_ns)
 

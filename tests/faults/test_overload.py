@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hftlab.bus import EventBus, Flow
-from hftlab.bus.bus import SLICE_NS
+from hftlab.bus.duty import SLICE_NS
 from hftlab.bus.lanes import TURN_NS
 from hftlab.errors import HandlerFailed
 from hftlab.events import (
