@@ -70,24 +70,7 @@ def make_subscription(
             raise ValidationError(
                 f"a handler of {notice.__name__} is told of what happened: it has no attempts= and no breaker="
             )
-        parameters = _parameter_names(handler)
-        if len(parameters) != 1:
-            raise ValidationError(
-                f"a handler of {notice.__name__} has one parameter, which it is given; got ({', '.join(parameters)})"
-            )
-        _check_name(name)
-        name = name or default_name(handler, types, pattern).replace(":.*", f":{notice.__name__.lower()}")
-        return Subscription(
-            name=name,
-            handler=handler,
-            mode="event",
-            types=types,
-            notice=notice,
-            priority=_check_priority(priority),
-            is_async=is_async,
-            queue=queue,
-            timeout_s=timeout_s,
-        )
+        return _subscription_to(notice, handler, types, name, priority, queue, timeout_s)
     chosen, fields = ("jit", ()) if mode == "jit" else _mode_and_fields(handler, mode, types)
     if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or not 1 <= batch_rows <= MAX_BATCH_ROWS:
         raise ValidationError(f"batch_rows is 1 to {MAX_BATCH_ROWS:,} rows; got {batch_rows!r:.100}")
@@ -113,6 +96,35 @@ def make_subscription(
         attempts=_check_attempts(attempts, mode),
         breaker=_make_breaker(breaker, name or default_name(handler, types, pattern)),
         is_async=is_async,
+        queue=queue,
+        timeout_s=timeout_s,
+    )
+
+
+def _subscription_to(
+    notice: type[Notice],
+    handler: Handler,
+    types: frozenset[EventType],
+    name: str | None,
+    priority: int,
+    queue: int | None,
+    timeout_s: float | None,
+) -> Subscription:
+    """A subscription to what the bus tells of itself."""
+    parameters = _parameter_names(handler)
+    if len(parameters) != 1:
+        raise ValidationError(
+            f"a handler of {notice.__name__} has one parameter, which it is given; got ({', '.join(parameters)})"
+        )
+    _check_name(name)
+    return Subscription(
+        name=name or default_name(handler, types, None).replace(":.*", f":{notice.__name__.lower()}"),
+        handler=handler,
+        mode="event",
+        types=types,
+        notice=notice,
+        priority=_check_priority(priority),
+        is_async=_is_async(handler),
         queue=queue,
         timeout_s=timeout_s,
     )

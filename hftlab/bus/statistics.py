@@ -59,7 +59,8 @@ class HandlerStatistics:
     """One handler. ``calls`` and the events ``delivered`` in them; ``failed`` calls; events ``rejected`` by its circuit
     breaker; ``queued`` events of an async handler that waits; ``timed_out`` calls; ``dead_lettered`` events, whether
     failed or rejected; ``held_ns_max``: the longest that it is known to have held the loop. ``breaker``: its state, or
-    "".
+    "". ``missed``: events that it would have got, and never did: of a batch that was not full when it was cancelled, or
+    of its own queue when that was given up.
     """
 
     name: str
@@ -75,6 +76,7 @@ class HandlerStatistics:
     queued: int
     held_ns_max: int
     breaker: str
+    missed: int = 0
 
 
 _PARTS = (
@@ -205,6 +207,7 @@ def statistics_of_handler(subscription: Subscription) -> HandlerStatistics:
         queued=subscription.queued,
         held_ns_max=subscription.held_ns_max,
         breaker="" if subscription.breaker is None else subscription.breaker.state.value,
+        missed=subscription.missed,
     )
 
 
