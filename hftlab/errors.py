@@ -30,7 +30,12 @@
     │   ├── UnknownEvent (LookupError)     no event with that id in its session
     │   ├── SessionExists                  the name is taken
     │   ├── AppendConflict                 a gap in a writer's counter: something was lost on the way
-    │   └── WriterFenced                   another writer took over under the same name
+    │   ├── WriterFenced                   another writer took over under the same name
+    │   ├── SessionSealed                  a successor goes on; nothing may be appended to this one any more
+    │   ├── UnknownGroup (LookupError)     no consumer group of that name; lists those that are there
+    │   ├── GroupTaken                     another member of the group took over; this one may not go on
+    │   ├── GroupLost                      the group or its session is gone: destroyed, or FLUSHALL
+    │   └── UnreadWouldBeLost              trimming would take events that a group has not handled yet
     ├── ReplayError
     │   └── EmptyRange (LookupError)       start, end and filters leave nothing to replay
     ├── NotStarted                         something was asked of a lab that has not been started
@@ -172,6 +177,26 @@ class AppendConflict(StreamError):
 
 class WriterFenced(StreamError):
     """Another writer took over under the same name; this one may not write any more."""
+
+
+class SessionSealed(StreamError):
+    """The session has a successor: nothing may be appended to it any more."""
+
+
+class UnknownGroup(StreamError, LookupError):
+    """No consumer group of that name reads the session; the message lists those that do."""
+
+
+class GroupTaken(StreamError):
+    """Another member of the consumer group took over; this one may neither read nor commit any more."""
+
+
+class GroupLost(StreamError):
+    """The consumer group, or its session, is gone at run time: destroyed, deleted, or FLUSHALL."""
+
+
+class UnreadWouldBeLost(StreamError):
+    """Trimming would take events that a consumer group has not handled yet; ``force`` does it, and reports a gap."""
 
 
 class ReplayError(HftlabError):
