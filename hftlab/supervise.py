@@ -43,6 +43,18 @@ class Supervisor:
             task.add_done_callback(self._done)
             self._tasks[name] = task
 
+    def add(self, name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin one more piece of work beside the others, until its own end or ``close``. Its name is free again then.
+
+        Raises BackgroundFailed where nothing runs that it could run beside, or the name is in use.
+        """
+        if not self.running or (name in self._tasks and not self._tasks[name].done()):
+            why = "has work of that name" if self.running else "is not running"
+            raise BackgroundFailed(f"{self.name} can't begin the work {name!r}: it {why}")
+        task = asyncio.get_running_loop().create_task(begin(), name=f"{self.name}: {name}")
+        task.add_done_callback(self._done)
+        self._tasks[name] = task
+
     def _done(self, task: asyncio.Task[None]) -> None:
         failure: BaseException | None
         if not task.cancelled():

@@ -27,7 +27,7 @@ from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock, SystemClock
 from hftlab.errors import BusBusy, ValidationError, shown
 from hftlab.events.batch import EventBatch
-from hftlab.events.ports import DrivenClock, Observer, PausableSource, Work
+from hftlab.events.ports import DrivenClock, Keeper, Observer, PausableSource, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
@@ -373,6 +373,22 @@ class EventBus:
             control.sources.remove(source)
             if control.paused:
                 control.tell(source, Water.RESUME)
+
+    def keep(self, keeper: Keeper) -> None:
+        """Show a keeper (``lab.keep`` makes one) all rows that are accepted from now on, in order: sequenced and
+        deduplicated, before anything is shed, conflated or dropped; nothing of a run. Nothing is taken that it has no
+        room for. Costs nothing where nobody keeps. Raises ValidationError."""
+        self._intake.keepers.add(keeper)
+
+    def forget(self, keeper: Keeper) -> None:
+        """Show a keeper no more, and let go on who waited for it; harmless for one that is not there."""
+        self._intake.keepers.remove(keeper)
+        self.room_made()
+
+    def room_made(self) -> None:
+        """Have publishers and sources that wait look again, because a keeper has made room."""
+        self._progress.notify()
+        self._wake.notify()
 
     def credits(self, event: Event | type[Event] | EventType = EventType.MARKET_DATA) -> int:
         """How many more events of a type its lane takes before sources are told to pause; 0 while they are."""

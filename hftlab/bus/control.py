@@ -51,6 +51,8 @@ class Control:
         self.shedder = Shedder()
         self.breaker: OverloadBreaker | None = None
         self.sources: list[PausableSource] = []
+        # Whether somebody beside the lanes' queues wants the sources to wait.
+        self.is_pressed: Callable[[], bool] = lambda: False
         self.paused = False
         self.memory: MemoryPressure | None = None
         self._memory_at_ns = self._looked_at_ns = -(1 << 62)
@@ -131,7 +133,7 @@ class Control:
     def _look_at_water(self, now_ns: int, depths: dict[Priority, tuple[int, int]]) -> None:
         for level, (rows, limit) in depths.items():
             self.water[level].update(rows, limit, now_ns)
-        paused = any(water.paused for water in self.water.values())
+        paused = any(water.paused for water in self.water.values()) or self.is_pressed()
         if paused is not self.paused:
             self.paused = paused
             self.signal(Water.PAUSE if paused else Water.RESUME)

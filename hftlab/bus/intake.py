@@ -6,6 +6,7 @@ import numpy as np
 
 from hftlab.bus.admission import Admission, LaneIds
 from hftlab.bus.flowing import Overflow
+from hftlab.bus.keepers import Keepers
 from hftlab.bus.kernels import inspect_rows
 from hftlab.bus.lanes import Lanes
 from hftlab.clock import Clock
@@ -27,7 +28,8 @@ class Intake:
     """Takes rows in and counts what was ``published``. ``clock`` stamps what brings no times.
 
     What is published goes through ``stage`` by the clock's time, whatever the rows say, and then into the lanes that
-    ``admission`` keeps; what a run offers goes into the recorded lane as it is.
+    ``admission`` keeps; what a run offers goes into the recorded lane as it is. ``keepers`` see what the stage let go,
+    before anything of it gives way, and are shown nothing of a run.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Intake:
         stage: OrderStage,
     ) -> None:
         self.published = 0
+        self.keepers = Keepers()
+        lanes.control.is_pressed = lambda: self.keepers.presses
         self._stage = stage
         self._clock = clock
         self._lanes, self._admission = lanes, admission
@@ -97,9 +101,14 @@ class Intake:
         lane = self._lanes[level]
         if not self._admission.is_plain(lane, event.event_type):
             return self._push_numbered(event, number)
+        kept = self._row_of(event, number, now_ns) if self.keepers.listed else None
+        if kept is not None and not self.keepers.room_for(kept):
+            return False
         lane.backlog.now_ns = now_ns
         if not lane.backlog.push_event(event, now_ns, number, self._symbols, self._sources):
             return self._push_numbered(event, number)  # the ring still holds what chunks and batches show
+        if kept is not None:
+            self.keepers.accept(kept)
         self._lanes.preempt_for(lane)
         self.published += 1
         return True
@@ -126,10 +135,12 @@ class Intake:
         return EventBatch(records, batch.symbols, batch.sources, session_number=batch.session_number)
 
     def _push_numbered(self, event: Event, number: int) -> bool:
+        return self.push(self._row_of(event, number, self._clock.now_ns())) == 1
+
+    def _row_of(self, event: Event, number: int, now_ns: int) -> EventBatch:
         row = np.zeros(1, DTYPES[event.event_type])
-        pack_event(event, row.view(np.uint8).data, self._symbols, self._sources, now_ns=self._clock.now_ns())
-        batch = EventBatch(row, self._symbols, self._sources, session_number=number)
-        return self.push(batch) == 1
+        pack_event(event, row.view(np.uint8).data, self._symbols, self._sources, now_ns=now_ns)
+        return EventBatch(row, self._symbols, self._sources, session_number=number)
 
     def push(self, batch: EventBatch) -> int:
         """Take as many of a batch's first rows as have room, through the stage; returns how many. About 20 ns a row.
@@ -150,6 +161,8 @@ class Intake:
                 piece = piece.using(self._symbols, self._sources)
             levels: LaneIds = self._lanes.priorities.lanes(piece.records, self._symbols)
             room = admission.room_for(piece.records, levels)
+            if room and self.keepers.listed:
+                room = min(room, self.keepers.room_for(piece))
             if not room:
                 break
             if room < len(piece):
@@ -159,6 +172,8 @@ class Intake:
             self.published += ordered.taken
             done += ordered.taken
             if ordered.batch is piece and not len(ordered.notices):
+                if self.keepers.listed:
+                    self.keepers.accept(piece)
                 admission.queue(piece, levels)
                 continue
             self._release(ordered)
@@ -211,6 +226,8 @@ class Intake:
     def _release(self, ordered: Ordered) -> None:
         """Queue what the stage let go. Its notices go where the rows around them go."""
         batch = ordered.batch
+        if self.keepers.listed and len(batch):
+            self.keepers.accept(batch)
         levels = self._lanes.priorities.lanes(batch.records, self._symbols) if len(batch) else Priority.NORMAL
         begin = 0
         for notice in ordered.notices:

@@ -59,6 +59,9 @@ class Publisher:
         self._gate.check_open()
         level = self._intake.level_of(event)
         if not self._push_event(event, level):
+            full = self._intake.keepers.full
+            if full is not None:
+                raise BusFull(f"{full!r} has no room for one more row; await bus.publish(event) waits for it")
             limit = self._intake.limit(event.event_type, level)
             raise BusFull(
                 f"the {event.event_type.topic} queue of {level.name} has no room for one more row ({limit:,}); await "
@@ -66,6 +69,14 @@ class Publisher:
             )
 
     def _refuse_if_told(self, event_type: EventType, level: Priority, taken: str = "") -> None:
+        full = self._intake.keepers.full
+        if full is not None:
+            if full.refuses:
+                raise BusFull(
+                    f"{full!r} has no room, and was made with overflow='raise'{taken}: publish less, give it a larger "
+                    "buffer, or have it wait (overflow='wait')"
+                )
+            return  # it is the one that makes its publishers wait, whatever the lanes would do
         if self._intake.raises(event_type, level):
             raise BusFull(
                 f"the {event_type.topic} queue of {level.name} has no room, and bus.flow says overflow='raise'{taken}: "

@@ -109,6 +109,60 @@ class PausableSource(Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """Whoever keeps what a live bus accepts. Called on the bus's thread, in the middle of its work; returns at once."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it has no room for a single row, and whoever publishes has to wait, or is refused."""
+        ...
+
+    @property
+    def presses(self) -> bool:
+        """Whether it is so near its limit that sources should be told to wait."""
+        ...
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a publisher that finds it full gets BusFull, instead of waiting."""
+        ...
+
+    def room_for(self, batch: EventBatch) -> int:
+        """How many of the batch's first rows it has room for. What it raises, the publisher gets."""
+        ...
+
+    def accept(self, batch: EventBatch) -> None:
+        """Take rows that the bus has accepted, valid during the call; also more than had room, where the bus had held
+        them for missing numbers."""
+        ...
+
+
+class KeptBus(Protocol):
+    """What a keeper needs of a live bus. ``bus.EventBus`` is one."""
+
+    @property
+    def run(self) -> object | None:
+        """The run that is on the bus, if one is: nothing is accepted meanwhile."""
+        ...
+
+    def keep(self, keeper: Keeper) -> None:
+        """Show the keeper all rows that are accepted from now on, in order: sequenced and deduplicated, and before
+        anything of them is shed, conflated or dropped. Twice is once."""
+        ...
+
+    def forget(self, keeper: Keeper) -> None:
+        """Show it no more; one that is not there is left alone."""
+        ...
+
+    def room_made(self) -> None:
+        """Have those who wait for room look again: a keeper has made some, or has failed."""
+        ...
+
+    async def publish_batch(self, batch: EventBatch) -> int:
+        """Queue all rows in order; waits while there is no room."""
+        ...
+
+
 class LiveBus(Protocol):
     """What a live source needs of a bus: somewhere to send to, and to be told when to wait. ``bus.EventBus`` is one."""
 

@@ -21,7 +21,7 @@ from hftlab.errors import AppendConflict, ServerRefused, UnknownSession, WriterF
 from hftlab.events import EventBatch
 from hftlab.streams.ahead import INLINE_ROWS, Ahead
 from hftlab.streams.connections import Connections, Link, Reply
-from hftlab.streams.cutting import Chunk, Format, RowSource, chunks, inspect
+from hftlab.streams.cutting import Chunk, Format, RowSource, check_frame_rows, chunks, inspect
 from hftlab.streams.keys import SessionKeys
 from hftlab.streams.refusals import FAILURES, Verdict, judge
 from hftlab.streams.scripts import APPEND, SYNCHRONISE, Status
@@ -70,6 +70,13 @@ class Pipeline:
         self.now_ns = now_ns
         self.frame_rows = frame_rows
         self.in_flight = in_flight
+
+    def with_frames(self, frame_rows: int) -> Pipeline:
+        """The same one, with frames of another size. Raises ValidationError."""
+        return Pipeline(
+            self.connections, self.encoder, self.inspector, self.now_ns,
+            frame_rows=check_frame_rows(frame_rows), in_flight=self.in_flight,
+        )  # fmt: skip
 
     async def inspect(self, batch: EventBatch) -> str:
         """The digest of a batch's content; raises ValidationError for rows that can't be stored. About 60 ns a row."""

@@ -140,7 +140,7 @@ class _Cut:
         received = rows["received"]
         earliest = int(received.min())
         if earliest == 0 or not rows["timestamp"].all():
-            _stamp(batch, self._now_ns)
+            stamp(batch, self._now_ns)
             earliest = int(received.min())
         # A row that a handler emitted is recorded now: its id is the session's, no longer the run's.
         if int(np.bitwise_or.reduce(rows["flags"])) & Flags.EMITTED:
@@ -162,7 +162,8 @@ def _symbols(batch: EventBatch) -> frozenset[str]:
     return frozenset(batch.symbols[int(index)] for index in used)
 
 
-def _stamp(batch: EventBatch, now_ns: Callable[[], int]) -> None:
+def stamp(batch: EventBatch, now_ns: Callable[[], int]) -> None:
+    """Give rows that nobody stamped the time now, in place."""
     rows = batch.records
     unstamped = rows["received"] == 0
     rows["received"][unstamped] = now_ns()

@@ -166,9 +166,12 @@ class RedisStreamManager:
         """
         return await self._recording.publish(events, session, format)
 
-    async def writer(self, session: str, name: str) -> Writer:
-        """Claim a named writer in a session (made if need be): whoever had the name may not write any more."""
-        return await self._recording.writer(session, name)
+    async def writer(self, session: str, name: str, *, frame_rows: int | None = None) -> Writer:
+        """Claim a named writer in a session (made if need be): whoever had the name may not write any more.
+
+        ``frame_rows``: how many rows one call appends (None: as the manager was told).
+        """
+        return await self._recording.writer(session, name, frame_rows)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 

@@ -111,11 +111,12 @@ class Recording:
                 self._publishers[name] = await self.writer(name, f"publish-{secrets.token_hex(6)}")
             return self._publishers[name]
 
-    async def writer(self, session: str, name: str) -> Writer:
+    async def writer(self, session: str, name: str, frame_rows: int | None = None) -> Writer:
         """Claim a named writer."""
+        pipeline = self._pipeline if frame_rows is None else self._pipeline.with_frames(frame_rows)
         check_name("a writer's name", name)
         number, _ = await self._catalogue.ensure(session)
-        writer = Writer(self._pipeline, self._keys.session(number), session, name)
+        writer = Writer(pipeline, self._keys.session(number), session, name)
         await writer.claim()
         return writer
 

@@ -121,6 +121,17 @@ class Writer:
             self.rows = self._record.rows
             return result(self.session, self._keys.number, len(batch), self._record)
 
+    async def settle(self) -> int:
+        """How many rows were written under the name in all, once none is under way any more.
+
+        After an append that raised or was cancelled: ``settle() - rows`` before it is how many of its rows are there.
+        Costs nothing after one that returned, else a round trip. Raises like ``append``.
+        """
+        async with self._lock:
+            if self._record is None:
+                await self._resume()
+            return self.rows
+
     async def _resume(self) -> None:
         """Fence this writer's own older calls and learn which of them were applied."""
         nothing = Appending(
