@@ -452,6 +452,7 @@ class EventBus:
             settle=self.settle,
             withdraw=self._withdraw,
             tell=self._lanes.recorded.backlog.tell,
+            flush=self._lanes.recorded.dispatcher.flush,
             finish=self._lanes.recorded.dispatcher.finish_run,
             end=self._end_run,
             counts=self._counts,

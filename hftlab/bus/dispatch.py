@@ -60,6 +60,7 @@ class Dispatcher:
         self._observer: Observer | None = None
         # Live, or at the end of a run: batches are delivered when nothing is left, full or not.
         self._flush_when_idle = True
+        self._flush_once = False  # asked for by a run that goes on
         self.handled = 0
         self.emitted = 0
         self.dead_lettered = 0
@@ -120,15 +121,16 @@ class Dispatcher:
                 self._begin_notice(notice)
             elif self._backlog.waiting and self._backlog.blocked_by is None:
                 self._begin_chunk(last - self.handled)
-            elif self._backlog.waiting or not (self._flush_when_idle and self._flush()):
+            elif self._backlog.waiting or not (self._flushes and self._flush()):
                 break
             if time.perf_counter_ns() >= deadline_ns:
                 break
         if self._chunk is not None:
             self._chunk.count_calls()
-        return Work(
-            self.handled - handled, self.emitted - emitted, self.idle, self.suspended is not None, self.is_begun
-        )  # fmt: skip
+        idle = self.idle
+        if idle:
+            self._flush_once = False
+        return Work(self.handled - handled, self.emitted - emitted, idle, self.suspended is not None, self.is_begun)
 
     def _tell_breakers(self) -> None:
         """Have circuit breakers know of the chunk's calls so far, before others are made."""
@@ -151,13 +153,18 @@ class Dispatcher:
         return unit.suspended if unit is not None else None
 
     @property
+    def _flushes(self) -> bool:
+        """Whether batches are delivered when nothing else is left, full or not."""
+        return self._flush_when_idle or self._flush_once
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is left to do (windows that are not due aside)."""
         if self._current or self._chunk or self._due or self.emissions.pending:
             return False
         if self._backlog.waiting or self._backlog.has_notices:
             return False
-        if self._flush_when_idle:
+        if self._flushes:
             for queue in self._windowed:
                 if queue.holds_rows:
                     return False
@@ -225,6 +232,10 @@ class Dispatcher:
         self._flush_when_idle = False
         self.emissions.begin_run()
 
+    def flush(self) -> None:
+        """Deliver what windows hold when nothing else is left, once: behind that they fill as before."""
+        self._flush_once = True
+
     def finish_run(self) -> None:
         """Deliver what windows hold as soon as nothing else is left: no more rows will come."""
         self._flush_when_idle = True
@@ -232,7 +243,7 @@ class Dispatcher:
     def end_run(self, clock: Clock) -> None:
         """Be live again, by ``clock``."""
         self.clock, self._driven, self._observer = clock, None, None
-        self._flush_when_idle = True
+        self._flush_when_idle, self._flush_once = True, False
         self.emissions.end_run()
 
     def withdraw(self) -> int:

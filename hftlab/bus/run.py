@@ -20,6 +20,7 @@ class Controls:
     settle: Callable[[], Awaitable[None]]
     withdraw: Callable[[], int]
     tell: Callable[[object], None]
+    flush: Callable[[], None]
     finish: Callable[[], None]
     end: Callable[[], int]
     counts: Callable[[], tuple[int, int]]
@@ -89,6 +90,16 @@ class Run:
         """Tell the handlers that subscribed to the notice's class, when all rows queued so far are handled."""
         self._check()
         self._controls.tell(notice)
+
+    def flush(self) -> None:
+        """Have what batch handlers wait for delivered by the next ``work`` calls, full or not; the run goes on.
+
+        Done when a ``work`` says that it is idle: then every row that was offered by then, and what it led to, has been
+        through all handlers. Batches fill from their beginning after that, so where it is asked for decides where they
+        are cut. Costs nothing where no batch handler waits.
+        """
+        self._check()
+        self._controls.flush()
 
     def finish(self) -> None:
         """Say that no row will be offered any more: what batch handlers wait for is delivered by the next ``work``."""

@@ -246,6 +246,13 @@ class BusRun(Protocol):
         """Tell the handlers that subscribed to the notice's class, when all rows queued so far are handled."""
         ...
 
+    def flush(self) -> None:
+        """Have what batch handlers wait for delivered by the next ``work`` calls, although the run goes on.
+
+        Done when a ``work`` is idle; batches fill from their beginning after that.
+        """
+        ...
+
     def finish(self) -> None:
         """Say that no row will be offered any more: what batch handlers wait for is delivered by the next ``work``."""
         ...
