@@ -27,7 +27,7 @@ from hftlab.replay import Replay, Selection
 from hftlab.replay.replay import DEFAULT_PREFETCH
 from hftlab.sequence import GapTable, Ordering
 from hftlab.streams import EmbeddedServer, RedisStreamManager
-from hftlab.streams.address import read_address
+from hftlab.streams.urls import read_address
 from hftlab.supervise import Supervisor
 
 if TYPE_CHECKING:

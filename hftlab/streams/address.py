@@ -61,7 +61,7 @@ class Credentials(CredentialProvider):
 
 
 class Address:
-    """A server's address. ``str`` and ``repr`` show it without its secrets; made by ``read_address`` or ``unix``."""
+    """A server's address, made by ``urls.read_address`` or ``unix``. ``str`` and ``repr`` show none of its secrets."""
 
     __slots__ = ("_options", "credentials", "label", "shown")
 
@@ -83,23 +83,24 @@ class Address:
         return dict(self._options)
 
     @property
+    def in_cluster(self) -> bool:
+        """Whether it is a cluster's: then what one node refuses, another may do."""
+        return False
+
+    @property
     def scheme(self) -> str:
         """``redis``, ``rediss`` or ``unix``."""
         return self.shown.partition("://")[0]
 
     def reveal(self) -> str:
         """The whole URL with its secrets, for another client (``redis-cli -u``, ``redis.from_url``). Don't print it."""
-        username, password = ("", "")
-        if self.credentials is not None:
-            *first, password = self.credentials.get_credentials()
-            username = first[0] if first else ""
+        username, password = _spelled(self.credentials)
         options = {name: value for name, value in self._options.items() if name not in ("host", "port", "path")}
         if self.scheme == "unix":
             options |= {name: text for name, text in (("username", username), ("password", password)) if text}
             place = quote(self._options["path"])
         else:
-            signed = f"{quote(username, safe='')}:{quote(password, safe='')}@" if self.credentials else ""
-            place = f"{signed}{self._options['host']}:{self._options['port']}/{options.pop('db', 0)}"
+            place = f"{signed(self.credentials)}{self._options['host']}:{self._options['port']}/{options.pop('db', 0)}"
         return f"{self.scheme}://{place}" + (f"?{urlencode(options)}" if options else "")
 
     def scrub(self, text: str) -> str:
@@ -113,8 +114,21 @@ class Address:
         return f"Address({self.label})"
 
 
-def read_address(url: str) -> Address | ValidationError:
-    """The address that a URL tells, or the error to raise: the caller forgets the URL before raising it."""
+def signed(credentials: Credentials | None) -> str:
+    """``user:password@``, percent-encoded: the part of a URL that is not to be shown."""
+    username, password = _spelled(credentials)
+    return f"{quote(username, safe='')}:{quote(password, safe='')}@" if credentials else ""
+
+
+def _spelled(credentials: Credentials | None) -> tuple[str, str]:
+    if credentials is None:
+        return "", ""
+    *first, password = credentials.get_credentials()
+    return (first[0] if first else ""), password
+
+
+def read_server(url: str) -> Address | ValidationError:
+    """The address that one server's URL tells, or the error to raise: the caller forgets the URL before raising it."""
     try:
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES or parts.fragment:

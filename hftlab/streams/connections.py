@@ -28,7 +28,7 @@ from hftlab.streams.backoff import Backoff, BackoffPolicy
 from hftlab.streams.counters import Counters
 from hftlab.streams.refusals import FAILURES, Verdict, judge
 from hftlab.streams.scripts import Script
-from hftlab.streams.shared import SharedAddress
+from hftlab.streams.shared import MovingAddress
 
 Command = Sequence[Any]
 Reply = Any
@@ -143,7 +143,7 @@ class Connections:
 
         Where the server may have moved, it is looked for first (which may start it again: see ``SharedAddress``).
         """
-        if verdict.retry and isinstance(verdict.error, ServerUnreachable):
+        if verdict.retry and (self.address.in_cluster or isinstance(verdict.error, ServerUnreachable)):
             await self._follow(backoff)
         if self._closed:
             raise StreamError(_CLOSED)
@@ -161,6 +161,9 @@ class Connections:
     async def link(self) -> AsyncIterator[Link]:
         """Borrow a connection. It is closed where its user leaves replies unread, or leaves with an error."""
         self._ready()
+        if self.address.in_cluster and isinstance(self.address, MovingAddress) and not self.address.moves:
+            # Nobody has asked yet which node it is: the one that the URL names first knows, and is another one mostly.
+            await self.address.follow(self.policy.deadline_s / 2)
         async with self._turn():
             # Only now: while it waited for its turn, the server may have moved.
             pool = self._ready()
@@ -213,7 +216,7 @@ class Connections:
             await pool.release(connection)
 
     async def _follow(self, backoff: Backoff) -> None:
-        if self._closed or not isinstance(self.address, SharedAddress):
+        if self._closed or not isinstance(self.address, MovingAddress):
             return
         now = asyncio.get_running_loop().time
         before_s = now()
@@ -266,7 +269,7 @@ class Connections:
         if self._closed:
             raise StreamError(_CLOSED)
         loop = asyncio.get_running_loop()
-        moves = self.address.moves if isinstance(self.address, SharedAddress) else 0
+        moves = self.address.moves if isinstance(self.address, MovingAddress) else 0
         if self._pool is not None and self._loop is loop and moves != self._moves:
             self._left.append(self._pool)
             self._pool = None

@@ -15,11 +15,12 @@ from hftlab.errors import UnknownEvent, ValidationError
 from hftlab.events import Event, EventBatch, SourceTable, SymbolTable
 from hftlab.events.ports import LogRange, SessionInfo
 from hftlab.events.records import split_event_id
-from hftlab.streams.address import Address, read_address
+from hftlab.streams.address import Address
 from hftlab.streams.appending import Pipeline
 from hftlab.streams.archive import write_archive
 from hftlab.streams.backoff import BackoffPolicy
 from hftlab.streams.catalogue import Catalogue
+from hftlab.streams.cluster import ClusterAddress
 from hftlab.streams.connections import Connections
 from hftlab.streams.counters import Counters, StreamStatistics
 from hftlab.streams.cutting import Format, check_frame_rows
@@ -30,20 +31,23 @@ from hftlab.streams.reading import Reading
 from hftlab.streams.recording import Recording
 from hftlab.streams.stored import OnDamaged
 from hftlab.streams.tailing import Tail
+from hftlab.streams.urls import read_address
 from hftlab.streams.writers import AppendResult, Writer
 
 
 class RedisStreamManager:
     """Sessions of events in one Redis (6.2 or newer, Valkey included). All methods belong to one event loop.
 
-    ``url`` is ``redis://user:password@host:port/db``, ``rediss://…``, ``unix:///path`` or an ``Address`` (an embedded
-    server's). ``namespace`` is the hash tag of all keys. ``clock`` stamps rows that have no arrival. ``frame_rows`` (1
-    to 65,536) is how many rows one script call appends, ``in_flight`` how many calls are under way at once.
-    ``deadline_s`` is how long a silent or refusing server is tried again, with exponential backoff and jitter
-    (``seed`` makes these repeatable), before a StreamError. ``connections`` bounds the pool. ``session`` names the
-    session of appends that name none (else one is made up). ``on_damaged`` is what reads do with entries that can't be
-    read: ``"raise"``, or ``"skip"`` and count them in ``statistics()``. ``progress`` shows a bar for appends of more
-    than a second. Nothing connects before it is needed; ``open`` connects and asks for the server's durability.
+    ``url`` is ``redis://user:password@host:port/db``, ``rediss://…`` for TLS (with ``?ssl_ca_certs=…`` where the system
+    does not know the authority), ``unix:///path``, ``redis+cluster://user:password@host:port,host2:port2/`` or
+    ``rediss+cluster://…`` for a Redis Cluster (one or more of its nodes), or an ``Address`` (an embedded server's).
+    ``namespace`` is the hash tag of all keys. ``clock`` stamps rows that have no arrival. ``frame_rows`` (1 to 65,536)
+    is how many rows one script call appends, ``in_flight`` how many calls are under way at once. ``deadline_s`` is how
+    long a silent or refusing server is tried again, with exponential backoff and jitter (``seed`` makes these
+    repeatable), before a StreamError. ``connections`` bounds the pool. ``session`` names the session of appends that
+    name none (else one is made up). ``on_damaged`` is what reads do with entries that can't be read: ``"raise"``, or
+    ``"skip"`` and count them in ``statistics()``. ``progress`` shows a bar for appends of more than a second. Nothing
+    connects before it is needed; ``open`` connects and asks for the server's durability.
     """
 
     # What the repr needs, also in the traceback of a constructor that failed.
@@ -75,12 +79,13 @@ class RedisStreamManager:
             raise ValidationError(f"in_flight is an integer of 1 to 1,024; got {in_flight!r:.100}")
         if on_damaged not in ("raise", "skip"):
             raise ValidationError(f"on_damaged is 'raise' or 'skip'; got {on_damaged!r:.100}")
-        self.address = address
+        # A cluster keeps each lab in one of its nodes, which the namespace decides.
+        self.address = address.at(namespace) if isinstance(address, ClusterAddress) else address
         self.clock: Clock = SystemClock() if clock is None else clock
         self._keys = Keys(namespace)
         self._counters = Counters()
         self._connections = Connections(
-            address, BackoffPolicy(deadline_s=deadline_s), self._counters, size=connections, seed=seed
+            self.address, BackoffPolicy(deadline_s=deadline_s), self._counters, size=connections, seed=seed
         )
         self._pipeline = Pipeline(
             self._connections,

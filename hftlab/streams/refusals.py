@@ -9,11 +9,13 @@ import ssl
 from typing import NamedTuple
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
     ClusterDownError,
     MasterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -44,6 +46,7 @@ _LATER = (
     "NOREPLICAS",
     "BUSY",
     "TRYAGAIN",
+    "ASK",
     "CLUSTERDOWN",
     "UNBLOCKED",
 )
@@ -55,13 +58,22 @@ _PREFIXES: dict[type[BaseException], str] = {
     ReadOnlyError: "READONLY",
     MasterDownError: "MASTERDOWN",
     TryAgainError: "TRYAGAIN",
+    AskError: "ASK",
+    MovedError: "MOVED",
     ClusterDownError: "CLUSTERDOWN",
 }
+_MIGRATES = (
+    "the slot of this lab is being moved to another node of the cluster, and a lab is used as a whole; where that "
+    "takes longer than this was tried, give RedisStreamManager a larger deadline_s"
+)
 _MEANING = {
     "LOADING": "it is still loading its data",
     "OOM": "its memory is full (maxmemory): delete sessions, or raise the limit",
     "MISCONF": "it can't write to its disk: make room, then look into its log",
     "READONLY": "it is a read-only replica: use the primary's address",
+    "ASK": _MIGRATES,
+    "TRYAGAIN": _MIGRATES,
+    "CLUSTERDOWN": "its cluster does not work: some of its slots have no node (look at CLUSTER INFO)",
     "BUSY": "a script has been running on it for too long",
 }
 START_ONE = (
@@ -93,6 +105,8 @@ def judge(error: BaseException, address: Address) -> Verdict:
         meaning = _MEANING.get(prefix, "it asks to come back later")
         text = f"the server at {address} answered, but would not do it: {meaning} ({words})"
         return Verdict(ServerRefused(text), True, words)
+    if prefix == "MOVED":
+        return _moved(words, address)
     if isinstance(error, NoPermissionError) or prefix == "NOPERM":
         text = f"the server at {address} does not let this user do it: {words}"
         return Verdict(ServerRefused(text), False, words)
@@ -103,6 +117,17 @@ def judge(error: BaseException, address: Address) -> Verdict:
         return Verdict(ServerRefused(f"the server at {address} refused a command: {words}"), False, words)
     text = f"no server answers at {address} ({words}). {START_ONE}"
     return Verdict(ServerUnreachable(text), True, words)
+
+
+def _moved(words: str, address: Address) -> Verdict:
+    if address.in_cluster:
+        text = f"the server at {address} does not own this lab's slot any more, and none was found that does ({words})"
+        return Verdict(ServerUnreachable(text), True, words)
+    text = (
+        f"the server at {address} is a node of a Redis Cluster, and another node keeps this lab ({words}); give the "
+        "cluster's address: redis+cluster://user:password@host:port/, or rediss+cluster://… for TLS"
+    )
+    return Verdict(ServerRefused(text), False, words)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hftlab.streams.address import Address, Credentials
 
@@ -17,18 +17,31 @@ class Published(NamedTuple):
     credentials: Credentials
 
 
-class SharedAddress(Address):
-    """An embedded server's address: the same object for as long as its folder is open, at changing places.
+class MovingAddress(Address):
+    """The address of a server that may be elsewhere later: the same object, at changing places.
 
     Clients take ``connection`` and ``credentials`` anew when ``moves`` has changed, and ``follow`` when nobody answers.
     """
 
-    __slots__ = ("_find", "moves")
+    __slots__ = ("moves",)
+
+    def __init__(self, options: dict[str, Any], credentials: Credentials | None, shown: str, label: str = "") -> None:
+        super().__init__(options, credentials, shown, label)
+        self.moves = 0
+
+    async def follow(self, patience_s: float) -> bool:
+        """Find the server again, for about ``patience_s`` at most; True when it is another one than before."""
+        raise NotImplementedError
+
+
+class SharedAddress(MovingAddress):
+    """An embedded server's address: the same object for as long as its folder is open, at changing places."""
+
+    __slots__ = ("_find",)
 
     def __init__(self, find: Callable[[float], Awaitable[bool]]) -> None:
         super().__init__({"path": ""}, None, "unix://", "embedded server")
         self._find = find
-        self.moves = 0
 
     def move(self, socket: str, credentials: Credentials, label: str) -> None:
         """Say where the server is now."""

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hftlab.errors import ValidationError
-from hftlab.streams.address import Address, read_address
+from hftlab.streams.address import Address
+from hftlab.streams.urls import read_address
 
 
 def address(url: str) -> Address:
