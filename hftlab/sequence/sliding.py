@@ -15,6 +15,7 @@ from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.sequence.aside import AsideReason, SetAside
 from hftlab.sequence.kernels import slots as at
 from hftlab.sequence.kernels.sliding import gather_slid, let_go, slide
+from hftlab.sequence.memory import held_log_sequences
 from hftlab.sequence.sliding_tables import PIECE_ROWS, Ints, SlidingTables
 
 _ROW_WORDS = 16
@@ -144,6 +145,17 @@ class SlidingWindow:
         """The next moment at which time alone lets something go; None without one."""
         due = int(self._tables.control[at.NEXT_DUE])
         return None if due == at.FOREVER else due
+
+    @property
+    def held_log_sequences(self) -> Ints:
+        """Of the rows that are held, in any order: int64."""
+        control, tables = self._tables.control, self._tables
+        if not control[at.HELD_ROWS]:
+            return np.zeros(0, np.int64)
+        following = tables.slots[:, at.FOLLOWING]
+        return held_log_sequences(
+            tables.store, int(control[at.USED]), following, (int(control[at.FREE]), int(control[at.RETIRED]))
+        )
 
     def statistics(self) -> SlidingStatistics:
         """What became of all rows so far. About 2 µs."""

@@ -22,6 +22,7 @@ from hftlab.events.batch import EventBatch
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.sequence.dedup import Deduplicated, Deduplicator, DedupStatistics
 from hftlab.sequence.gaps import GapTable
+from hftlab.sequence.memory import StageMemory
 from hftlab.sequence.ordering import Ordering
 from hftlab.sequence.sequencer import NO_NOTICES, PIECE_ROWS, Sequenced, Sequencer, together
 from hftlab.sequence.statistics import OrderStatistics
@@ -223,6 +224,21 @@ class OrderStage:
         notices = sequenced.notices.copy()
         notices["position"] = 0  # told when they are known: before whatever the window lets go
         return Ordered(merged.batch, taken, notices, None, merged.moments)
+
+    def memory(self) -> StageMemory:
+        """Where each source stands, for ``recall``. What is held is not in it: it has to be put in again."""
+        return self._sequencer.memory()
+
+    def recall(self, memory: StageMemory) -> None:
+        """Go on where another stage stood; for one that has taken nothing yet."""
+        self._sequencer.recall(memory)
+
+    @property
+    def held_log_sequences(self) -> npt.NDArray[np.int64]:
+        """Of the rows that were taken and are still to be delivered: int64, rising."""
+        parts = [part.held_log_sequences for part in (self._reorder, self._sequencer, self._merge) if part is not None]
+        held: npt.NDArray[np.int64] = np.sort(np.concatenate(parts)) if len(parts) > 1 else np.sort(parts[0])
+        return held
 
     def statistics(self) -> StageStatistics:
         """What each part did so far; about 50 µs."""

@@ -117,6 +117,14 @@ class Tables:
         control[at.SOURCES_COUNT] = len(state.sources)
         control[at.DEADLINES_MASK] = len(state.deadlines) - 1
 
+    def source(self, number: int) -> Source:
+        """The source with that id."""
+        return self._sources[number]
+
+    def number_of(self, source: Source) -> int:
+        """The id of a source, which gets one if it has none."""
+        return self._sources.intern(source)
+
     def learn_sources(self) -> None:
         """Take note of new sources. One whose rule nobody registered (``unruled``) has no numbers until it is."""
         for number in [number for number, source in self.unruled.items() if is_known(source)]:
