@@ -107,6 +107,9 @@ def judge(error: BaseException, address: Address) -> Verdict:
         return Verdict(ServerRefused(text), True, words)
     if prefix == "MOVED":
         return _moved(words, address)
+    if "cluster support disabled" in words:
+        text = f"the server at {address} is no node of a Redis Cluster: write redis:// or rediss://, without +cluster"
+        return Verdict(ServerRefused(text), False, words)
     if isinstance(error, NoPermissionError) or prefix == "NOPERM":
         text = f"the server at {address} does not let this user do it: {words}"
         return Verdict(ServerRefused(text), False, words)

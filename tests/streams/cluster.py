@@ -7,14 +7,16 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
+
+from tests.streams.servers import in_a_loop
 
 SLOTS = 16_384
 # A node takes its port plus 10,000 for its bus, unless told another one.
@@ -82,6 +84,7 @@ class Cluster:
 
     def __init__(self, nodes: list[ClusterNode]) -> None:
         self.nodes = nodes
+        self._moved: dict[str, ClusterNode] = {}
 
     @property
     def url(self) -> str:
@@ -108,8 +111,22 @@ class Cluster:
 
     async def assign(self, namespace: str, source: ClusterNode, target: ClusterNode) -> None:
         """Say whose the slot is from now on."""
+        self._moved[namespace] = target
         for node in (target, source, *(one for one in self.nodes if one not in (source, target))):
             await node.call("CLUSTER", "SETSLOT", slot_of(namespace), "NODE", target.id)
+
+    async def reset(self) -> None:
+        """Delete everything, and give every slot back to the node that had it at first."""
+        for node in self.nodes:
+            await answers(node)
+            await node.call("FLUSHALL")
+        for namespace, holder in list(self._moved.items()):
+            first = self.owner_of(namespace)
+            if holder is not first:
+                await first.call("CLUSTER", "SETSLOT", slot_of(namespace), "IMPORTING", holder.id)
+                await self.assign(namespace, holder, first)
+        self._moved.clear()
+        await agree(self.nodes, len(self.nodes))
 
 
 def slot_of(namespace: str) -> int:
@@ -127,14 +144,28 @@ async def cluster_of(
     binary: Path, folder: Path, *, replicas: int = 0, settings: tuple[str, ...] = ()
 ) -> AsyncIterator[Cluster]:
     """A cluster that works, for as long as the block."""
+    with _processes(binary, folder, 3 + replicas, settings) as nodes:
+        await _joined(nodes, replicas)
+        yield Cluster(nodes)
+
+
+@contextmanager
+def running_cluster(binary: Path, folder: Path) -> Iterator[Cluster]:
+    """The same, for a fixture that has no loop."""
+    with _processes(binary, folder, 3, ()) as nodes:
+        in_a_loop(_joined(nodes, 0))
+        yield Cluster(nodes)
+
+
+@contextmanager
+def _processes(binary: Path, folder: Path, count: int, settings: tuple[str, ...]) -> Iterator[list[ClusterNode]]:
     nodes: list[ClusterNode] = []
     try:
-        for index, port in enumerate(free_ports(3 + replicas)):
+        for index, port in enumerate(free_ports(count)):
             node = ClusterNode(binary, folder / f"node-{index}", port, settings)
             nodes.append(node)
             node.start()
-        await _joined(nodes, replicas)
-        yield Cluster(nodes)
+        yield nodes
     finally:
         for node in nodes:
             node.kill()

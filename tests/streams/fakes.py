@@ -25,8 +25,8 @@ async def read_command(reader: asyncio.StreamReader) -> list[bytes] | None:
 
 
 @asynccontextmanager
-async def fake_server(answer: Answer) -> AsyncIterator[str]:
-    """A Unix socket where ``answer`` answers; yields its URL."""
+async def fake_server(answer: Answer, *, tcp: bool = False) -> AsyncIterator[str]:
+    """A Unix socket (or a port of loopback) where ``answer`` answers; yields its URL."""
     writers: list[asyncio.StreamWriter] = []
     tasks: list[asyncio.Task[None] | None] = []
 
@@ -40,9 +40,14 @@ async def fake_server(answer: Answer) -> AsyncIterator[str]:
 
     with TemporaryDirectory(prefix="hftlab-fake-") as folder:
         path = Path(folder) / "s"
-        server = await asyncio.start_unix_server(serve, path)
+        if tcp:
+            server: asyncio.Server = await asyncio.start_server(serve, "127.0.0.1")
+            url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        else:
+            server = await asyncio.start_unix_server(serve, path)
+            url = f"unix://{path}"
         try:
-            yield f"unix://{path}"
+            yield url
         finally:
             server.close()
             for writer in writers:
