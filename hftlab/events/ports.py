@@ -25,7 +25,9 @@ class SessionInfo(msgspec.Struct, frozen=True):
     """What a recorded session holds. Times are ns UTC of arrival; ``number`` is what its event ids begin with.
 
     ``events`` is how many were appended, which is also the next log sequence; ``counts`` has them by topic word
-    (``market``, ``order``, ``fill``, ``signal``). An empty session has ``start_ns == end_ns == 0``.
+    (``market``, ``order``, ``fill``, ``signal``). An empty session has ``start_ns == end_ns == 0``. ``trimmed`` is the
+    first log sequence that is still there: retention took what lies before (all else counts what was ever appended,
+    but for ``stored_bytes``).
     """
 
     name: str
@@ -37,6 +39,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
     symbols: tuple[str, ...]
     created_ns: int = 0
     stored_bytes: int = 0
+    trimmed: int = 0
 
 
 class LogRange(msgspec.Struct, frozen=True):

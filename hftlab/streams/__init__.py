@@ -9,12 +9,14 @@ from hftlab.streams.counters import StreamStatistics
 from hftlab.streams.durability import Durability
 from hftlab.streams.embedded import EmbeddedServer
 from hftlab.streams.manager import RedisStreamManager
+from hftlab.streams.retention import TrimResult
 from hftlab.streams.writers import AppendResult, Writer
 
 __all__ = [
     "RedisStreamManager",
     "EmbeddedServer",
     "AppendResult",
+    "TrimResult",
     "Writer",
     "Durability",
     "StreamStatistics",

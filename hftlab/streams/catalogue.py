@@ -129,4 +129,5 @@ def _session_info(meta: Mapping[str, bytes | None], symbols: list[bytes], whole:
         symbols=tuple(sorted(symbol.decode() for symbol in symbols)),
         created_ns=whole("created_ns"),
         stored_bytes=whole("stored_bytes"),
+        trimmed=whole("trimmed"),
     )

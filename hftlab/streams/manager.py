@@ -29,6 +29,7 @@ from hftlab.streams.keys import Keys
 from hftlab.streams.ranges import Bound, Place, Types, log_range, read_place, wanted_types
 from hftlab.streams.reading import Reading
 from hftlab.streams.recording import Recording
+from hftlab.streams.retention import Retention, TrimResult
 from hftlab.streams.stored import OnDamaged
 from hftlab.streams.tailing import Tail
 from hftlab.streams.urls import read_address
@@ -100,6 +101,7 @@ class RedisStreamManager:
             self._pipeline, self._catalogue, self._keys, self.clock.now_ns, session=session, progress=progress
         )
         self._reading = Reading(self._connections, self._keys, self._decoder)
+        self._retention = Retention(self._connections, self._catalogue, self._reading)
         self._on_damaged = on_damaged
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._is_open = False
@@ -199,6 +201,28 @@ class RedisStreamManager:
         await self._catalogue.delete(name)
         self._recording.forget(name)
 
+    async def trim(
+        self,
+        session: str,
+        *,
+        before: Place | None = None,
+        keep_bytes: int | None = None,
+        keep_events: int | None = None,
+        force: bool = False,
+    ) -> TrimResult:
+        """Remove a session's oldest events: those ``before`` a place (see ``range``; a time: before the first event
+        that arrived then or later), or all but the last ``keep_events``, or so many that about ``keep_bytes`` are
+        left. Exactly one of the three.
+
+        All types go at one log sequence, in one atomic step (``SessionInfo.trimmed`` says where). Raises
+        UnreadWouldBeLost, and removes nothing, where a consumer group has not handled all of it; with ``force``, it is
+        removed, and the result says which group loses how many events. A group counts every event of the session,
+        whatever types it reads. Reading the session then begins at what there is, and counts what is missing
+        (``statistics().events_missing``). Trimming to a size does not depend on the clock; a session that is trimmed
+        can not be exported. Raises UnknownSession, ValidationError. Some 1 ms for each MB that is removed.
+        """
+        return await self._retention.trim(session, before, keep_bytes, keep_events, force)
+
     async def export_session(self, name: str, path: str | os.PathLike[str]) -> Path:
         """Write a session into one file, which appears complete or not at all (an older one is replaced).
 
@@ -278,6 +302,8 @@ class RedisStreamManager:
             + (
                 f"it ends at {info.events - 1}"
                 if log >= info.events
+                else f"it was trimmed; the first one that is still there is {info.trimmed}"
+                if log < info.trimmed
                 else "its entry was deleted, or can't be read (range says why)"
             )
         )

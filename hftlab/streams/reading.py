@@ -55,19 +55,25 @@ class Reading:
     ) -> AsyncIterator[EventBatch]:
         """The wanted rows of what ``session`` says that it holds; see ``RedisStreamManager.read``."""
         keys = self.keys.session(session.number)
-        held = await self.connections.call("HMGET", keys.meta, "backward_ms", "events")
-        if held[1] is None:
+        held = await self.connections.call("HMGET", keys.meta, "backward_ms", "events", "trimmed", "created_ns")
+        if held[1] is None or (session.created_ns and int(held[3] or 0) != session.created_ns):
             raise UnknownSession(f"the session {session.name!r} (number {session.number}) does not exist any more")
         # What was appended since ``session`` was asked for is not part of it, even if it is there: appends are atomic
         # over all streams, so a read up to a log sequence has no holes.
         end_log = min(session.events, _either(wanted.end_log, session.events))
+        first_log = max(0, _either(wanted.start_log, 0))
         bounds = Bounds(
             _either(wanted.start_ns, 0),
             _either(wanted.end_ns, MAX_TIME_NS + 1),
-            max(0, _either(wanted.start_log, 0)),
+            # Entries that reach over the trimmed head are there as a whole.
+            max(first_log, int(held[2] or 0)),
             end_log,
         )
+        # What is trimmed counts as missing.
+        density = _Density(first_log) if wanted.types == frozenset(EventType) and _unbounded(bounds) else None
         streams = [one for one in TYPE_ORDER if one in wanted.types and session.counts.get(one.topic, 0)]
+        if bounds.start_log >= bounds.end_log and density is not None:
+            self.connections.counters.events_missing += max(0, end_log - first_log)
         if not streams or bounds.start_ns >= bounds.end_ns or bounds.start_log >= bounds.end_log:
             return
         starts = await self._starts(keys, streams, bounds)
@@ -81,7 +87,6 @@ class Reading:
             _Feed(self, keys.streams[one], reader, start, stop, max(1, prefetch))
             for one, reader, start in zip(streams, readers, starts, strict=True)
         ]
-        density = _Density(bounds.start_log) if wanted.types == frozenset(EventType) and _unbounded(bounds) else None
         counters = self.connections.counters
         merging = LogMerge(len(feeds))
         try:
@@ -103,11 +108,21 @@ class Reading:
                     yield due
                 elif not merging.hungry:
                     break
+            await self._still_there(keys, session, held[3])
             if density is not None:
                 counters.events_missing += max(0, bounds.end_log - density.expected)
         finally:
             for feed in feeds:
                 feed.close()
+
+    async def _still_there(self, keys: SessionKeys, session: SessionInfo, created_ns: bytes | None) -> None:
+        """Raise UnknownSession if what was read is not the session that it was at first: after FLUSHALL, a stream
+        just seems to end, and numbers are given out again."""
+        if await self.connections.call("HGET", keys.meta, "created_ns") != created_ns:
+            raise UnknownSession(
+                f"the session {session.name!r} (number {session.number}) was flushed or deleted while it was read: "
+                "what was read so far is only its first part"
+            )
 
     async def log_of_entry(self, session: SessionInfo, entry: EntryId) -> int:
         """The log sequence at which the first entry at or after an entry's id begins, over all streams."""

@@ -124,7 +124,7 @@ async def test_a_session_that_is_deleted_ends_its_tail(streams: RedisStreamManag
     follower = Follower(streams.tail("day", after=0))
     await follower.have(10)
     await streams.delete("day")
-    with pytest.raises(UnknownSession, match="was deleted while it was followed"):
+    with pytest.raises(UnknownSession, match="was flushed or deleted while it was"):
         async with asyncio.timeout(20):
             await follower.task
 
