@@ -27,6 +27,9 @@ from hftlab.replay import Replay, Selection
 from hftlab.replay.replay import DEFAULT_PREFETCH
 from hftlab.sequence import GapTable, Ordering
 from hftlab.streams import EmbeddedServer, RedisStreamManager
+from hftlab.streams.sinks import Sink, Sinks
+from hftlab.streams.sinks.choosing import Choice
+from hftlab.streams.sinks.options import Mode, OnFull, SinkOptions
 from hftlab.streams.urls import read_address
 from hftlab.supervise import Supervisor
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from hftlab.clock.times import Time
     from hftlab.replay.selection import Where
+    from hftlab.streams.ranges import Types
 
 T = TypeVar("T")
 
@@ -81,6 +85,7 @@ class Lab:
         self._server: EmbeddedServer | None = None
         self._streams: RedisStreamManager | None = None
         self._supervisor = Supervisor("lab")
+        self._sinks = Sinks(self.bus, self._supervisor.add)
         self._starting = asyncio.Lock()
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -116,8 +121,8 @@ class Lab:
             return self
 
     async def close(self, *, drain_s: float = 5.0) -> None:
-        """Handle what is queued (for at most ``drain_s``), stop the pump, and leave the server, which ends with its
-        last user. Idempotent; ``start`` works again.
+        """Handle what is queued and flush each sink (for at most ``drain_s``), stop the pump, and leave the server,
+        which ends with its last user. Idempotent; ``start`` works again. What sinks could not keep, they warn of.
 
         Raises HandlerFailed, when all is closed, for a failure that no call has raised yet. Events that could not be
         handled in time are counted in a warning, and wait on the bus; but calls of async handlers that wait are given
@@ -136,6 +141,8 @@ class Lab:
                     expired = True
                 except HandlerFailed as error:
                     failure = error
+            # Not before: what waited for missing numbers was accepted just now, and is to be kept.
+            await self._sinks.close(drain_s)
             await self._supervisor.close()
             shown = self.bus.statistics()
             given_up = self.bus.give_up_calls()
@@ -249,6 +256,34 @@ class Lab:
             ordering=ordering or self.ordering,
         )
 
+    def keep(
+        self,
+        session: str | None = None,
+        *,
+        types: Types | None = None,
+        symbols: Sequence[str] | str | None = None,
+        mode: Mode = "behind",
+        overflow: OnFull = "wait",
+        flush_s: float = 0.02,
+        frame_rows: int = 1_024,
+        buffer_rows: int = 1 << 18,
+        name: str = "sink",
+    ) -> Sink:
+        """Keep in a session (this lab's own) what the bus accepts: in sequence, each event once.
+
+        ``mode="behind"``: in the background, frame by frame (``frame_rows``), and no event waits for longer than
+        ``flush_s`` to be sent. The sink says what a crash would lose now. It holds up to ``buffer_rows`` events of 128
+        bytes; where they are not acknowledged in time, ``overflow`` has publishers and sources "wait", drops and counts
+        what finds no room ("drop newest"), or raises BusFull ("raise"). ``types`` and ``symbols`` choose.
+        ``mode="ahead"``: ``await sink.publish(event)`` appends first and publishes then, so that handlers see nothing
+        that is not kept. What handlers emit is not kept, and nothing of a run (a replay's events are kept already).
+
+        Running the cell again returns the same sink. ``name`` is its writer's: another process that keeps into the same
+        session under the same name takes over, and this sink fails. Raises NotStarted, ValidationError.
+        """
+        options = SinkOptions(Choice(types, symbols), mode, overflow, flush_s, frame_rows, buffer_rows, name)
+        return self._sinks.keep(self.streams, session, options)
+
     # -- looked at ------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
@@ -266,7 +301,7 @@ class Lab:
         return "started" if self._supervisor.running else "not started"
 
     def _repr_html_(self) -> str:
-        parts = [part._repr_html_() for part in (self._streams, self.bus) if part is not None]
+        parts = [part._repr_html_() for part in (self._streams, self.bus, *self._sinks) if part is not None]
         return f"<div><b>{html.escape(repr(self))}</b>{''.join(parts)}</div>"
 
 

@@ -157,6 +157,10 @@ class KeptBus(Protocol):
         """Show it no more; one that is not there is left alone."""
         ...
 
+    def refuse_handlers(self, what: str) -> None:
+        """Raise BusBusy if a handler of the bus is asking for something that would wait for that handler."""
+        ...
+
     def room_made(self) -> None:
         """Have those who wait for room look again: a keeper has made some, or has failed."""
         ...

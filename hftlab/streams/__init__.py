@@ -9,6 +9,7 @@ from hftlab.streams.counters import StreamStatistics
 from hftlab.streams.durability import Durability
 from hftlab.streams.embedded import EmbeddedServer
 from hftlab.streams.manager import RedisStreamManager
+from hftlab.streams.sinks import Sink, SinkStatistics
 from hftlab.streams.retention import TrimResult
 from hftlab.streams.writers import AppendResult, Writer
 
@@ -16,6 +17,8 @@ __all__ = [
     "RedisStreamManager",
     "EmbeddedServer",
     "AppendResult",
+    "Sink",
+    "SinkStatistics",
     "TrimResult",
     "Writer",
     "Durability",
