@@ -9,8 +9,8 @@ from hftlab.streams.counters import StreamStatistics
 from hftlab.streams.durability import Durability
 from hftlab.streams.embedded import EmbeddedServer
 from hftlab.streams.manager import RedisStreamManager
-from hftlab.streams.sinks import Sink, SinkStatistics
 from hftlab.streams.retention import TrimResult
+from hftlab.streams.sinks import Sink, SinkStatistics
 from hftlab.streams.writers import AppendResult, Writer
 
 __all__ = [
