@@ -7,6 +7,7 @@ repr, in no message, and in no local variable of a frame that a traceback could 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -24,9 +25,12 @@ _OPTIONS = frozenset(
         "ssl_check_hostname", "ssl_min_version", "ssl_ciphers", "ssl_password",
     }
 )  # fmt: skip
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_REQUIRED = ("required", "optional", "none")
 _HOW = (
-    "a server's address is redis://user:password@host:port/db, rediss://… for TLS, or unix:///path/to/socket?db=0; "
-    "write special characters of a user or password percent-encoded (urllib.parse.quote)"
+    "a server's address is redis://user:password@host:port/db, rediss://… for TLS, unix:///path/to/socket?db=0, or a "
+    "cluster's redis+cluster://user:password@host:port,host2:port2/; write special characters of a user or password "
+    "percent-encoded (urllib.parse.quote)"
 )
 
 
@@ -148,6 +152,9 @@ def read_server(url: str) -> Address | ValidationError:
             f"a server's address takes the options {', '.join(sorted(_OPTIONS))}; got {unknown[0]!r:.50}. Timeouts, "
             "retries and the pool's size are arguments of RedisStreamManager"
         )
+    wrong = _check_tls(options)
+    if wrong:
+        return ValidationError(wrong)
     problem = _check_place(parts.scheme, unquote(parts.path), options)
     if problem:
         return ValidationError(f"{problem}: {_HOW}")
@@ -159,6 +166,17 @@ def read_server(url: str) -> Address | ValidationError:
         options.setdefault("port", 6379)
         shown = f"{parts.scheme}://{hidden}{options['host']}:{options['port']}/{options.get('db', 0)}"
     return Address(options, credentials, shown)
+
+
+def _check_tls(options: dict[str, Any]) -> str:
+    """Redis-py says what is wrong with these when it connects, as if no server were there."""
+    for name in _FILES:
+        if name in options and not os.path.exists(options[name]):
+            return f"{name} in a server's address is a file (or folder) that is there; got {options[name]!r:.200}"
+    required = options.get("ssl_cert_reqs", "required")
+    if required not in _REQUIRED:
+        return f"ssl_cert_reqs in a server's address is one of {', '.join(_REQUIRED)}; got {required!r:.50}"
+    return ""
 
 
 def _check_place(scheme: str, path: str, options: dict[str, Any]) -> str:

@@ -76,6 +76,13 @@ _MEANING = {
     "CLUSTERDOWN": "its cluster does not work: some of its slots have no node (look at CLUSTER INFO)",
     "BUSY": "a script has been running on it for too long",
 }
+_OTHER_NAME = (62, 64)
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+_OWN_CERTIFICATE = (
+    "It may want to see a client's certificate that it trusts: ?ssl_certfile=/path/to/client.pem"
+    "&ssl_keyfile=/path/to/client.key"
+)
+_NO_TLS = "If it does not speak TLS, write redis:// instead of rediss://"
 START_ONE = (
     "Start one (valkey-server or redis-server), check the address, or let hftlab run its own: "
     "await EmbeddedServer('.hftlab').start(), which is what a Lab without a URL does"
@@ -114,11 +121,11 @@ def judge(error: BaseException, address: Address) -> Verdict:
         text = f"the server at {address} does not let this user do it: {words}"
         return Verdict(ServerRefused(text), False, words)
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        text = f"the TLS handshake with the server at {address} failed: {words}"
+        text = f"the TLS handshake with the server at {address} failed: {words}. {_what_to_set(error)}"
         return Verdict(ServerUnreachable(text), False, words)
     if isinstance(error, ResponseError):
         return Verdict(ServerRefused(f"the server at {address} refused a command: {words}"), False, words)
-    text = f"no server answers at {address} ({words}). {START_ONE}"
+    text = f"no server answers at {address} ({words}). {_maybe_tls(words, address)}{START_ONE}"
     return Verdict(ServerUnreachable(text), True, words)
 
 
@@ -137,10 +144,44 @@ def _root(error: BaseException) -> BaseException:
     # redis-py wraps what goes wrong while it connects: ConnectionError(AuthenticationError(…)).
     while isinstance(error, (RedisConnectionError, RedisTimeoutError)) and error.args:
         inner = error.args[0]
+        if isinstance(error.__context__, ssl.SSLError):
+            # Of what TLS says it makes a text without the reason's code.
+            inner = error.__context__
         if not isinstance(inner, BaseException):
             break
         error = inner
     return error
+
+
+def _what_to_set(error: ssl.SSLError) -> str:
+    """What in the URL makes a TLS handshake go well."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if getattr(error, "verify_code", 0) in _OTHER_NAME:
+            return (
+                "The certificate is another host's: write a host into the URL that the certificate names. A test "
+                "server's may go unchecked: ?ssl_check_hostname=false"
+            )
+        return "Say whose signature to trust: ?ssl_ca_certs=/path/to/ca.pem (a certificate authority's file, PEM)"
+    reason = str(error.reason or error).upper()
+    if "ALERT" in reason and "VERSION" not in reason:
+        return f"It is the server that refuses. {_OWN_CERTIFICATE}"
+    if any(word in reason for word in ("WRONG_VERSION", "RECORD_LAYER", "UNKNOWN_PROTOCOL")):
+        return _NO_TLS
+    return (
+        "ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL are PEM files: the authority's certificate, the "
+        "client's own, and the key that belongs to this"
+    )
+
+
+def _maybe_tls(words: str, address: Address) -> str:
+    """A connection that ends at once, or never answers, is often one side's that speaks TLS alone."""
+    ended = any(one in words for one in ("reset by peer", "closed by server", "Protocol Error", "EOF"))
+    if address.scheme == "redis":
+        return "If it speaks TLS, write rediss:// instead of redis://. " if ended else ""
+    if address.scheme == "rediss":
+        silent = "in time" in words
+        return f"{_OWN_CERTIFICATE}. " if ended else f"{_NO_TLS}. " if silent else ""
+    return ""
 
 
 def _words(error: BaseException) -> str:

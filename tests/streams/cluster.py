@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from tests.streams.certificates import Certificates
 from tests.streams.servers import in_a_loop
 
 SLOTS = 16_384
@@ -26,11 +27,11 @@ _BUS = 10_000
 class ClusterNode:
     """One node: a process that can be killed and started again, and commands to just this one."""
 
-    def __init__(self, binary: Path, folder: Path, port: int, settings: tuple[str, ...]) -> None:
+    def __init__(self, binary: Path, folder: Path, port: int, tls: Certificates | None) -> None:
         self.port = port
         self.folder = folder
         self._binary = binary
-        self._settings = settings
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         self.id = ""
 
@@ -38,7 +39,8 @@ class ClusterNode:
         """Start the process on the folder that it has."""
         self.folder.mkdir(exist_ok=True)
         lines = (
-            f"port {self.port}",
+            *((f"port {self.port}",) if self._tls is None else (f"port 0\ntls-port {self.port}",)),
+            *(() if self._tls is None else (*self._tls.settings, "tls-cluster yes", "tls-replication yes")),
             "bind 127.0.0.1",
             f"dir {self.folder}",
             "cluster-enabled yes",
@@ -49,7 +51,6 @@ class ClusterNode:
             'save ""',
             "repl-diskless-sync-delay 0",
             f"logfile {self.folder / 'server.log'}",
-            *self._settings,
         )
         self._process = subprocess.Popen(
             [str(self._binary), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -67,7 +68,8 @@ class ClusterNode:
 
     async def call(self, *command: Any) -> Any:
         """One command to this node, on a connection of its own: clusters outlive the loops of tests."""
-        async with Redis(host="127.0.0.1", port=self.port, socket_timeout=5) as client:
+        secure: dict[str, Any] = {} if self._tls is None else {"ssl": True, "ssl_ca_certs": str(self._tls.authority)}
+        async with Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **secure) as client:
             return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def info(self) -> dict[str, str]:
@@ -141,10 +143,10 @@ def namespaces_on(index: int, count: int = 1, *, of: int = 3) -> list[str]:
 
 @asynccontextmanager
 async def cluster_of(
-    binary: Path, folder: Path, *, replicas: int = 0, settings: tuple[str, ...] = ()
+    binary: Path, folder: Path, *, replicas: int = 0, tls: Certificates | None = None
 ) -> AsyncIterator[Cluster]:
     """A cluster that works, for as long as the block."""
-    with _processes(binary, folder, 3 + replicas, settings) as nodes:
+    with _processes(binary, folder, 3 + replicas, tls) as nodes:
         await _joined(nodes, replicas)
         yield Cluster(nodes)
 
@@ -152,17 +154,17 @@ async def cluster_of(
 @contextmanager
 def running_cluster(binary: Path, folder: Path) -> Iterator[Cluster]:
     """The same, for a fixture that has no loop."""
-    with _processes(binary, folder, 3, ()) as nodes:
+    with _processes(binary, folder, 3, None) as nodes:
         in_a_loop(_joined(nodes, 0))
         yield Cluster(nodes)
 
 
 @contextmanager
-def _processes(binary: Path, folder: Path, count: int, settings: tuple[str, ...]) -> Iterator[list[ClusterNode]]:
+def _processes(binary: Path, folder: Path, count: int, tls: Certificates | None) -> Iterator[list[ClusterNode]]:
     nodes: list[ClusterNode] = []
     try:
         for index, port in enumerate(free_ports(count)):
-            node = ClusterNode(binary, folder / f"node-{index}", port, settings)
+            node = ClusterNode(binary, folder / f"node-{index}", port, tls)
             nodes.append(node)
             node.start()
         yield nodes
