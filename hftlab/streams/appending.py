@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from hftlab.errors import AppendConflict, ServerRefused, UnknownSession, WriterFenced
+from hftlab.errors import AppendConflict, ServerRefused, SessionSealed, UnknownSession, WriterFenced
 from hftlab.events import EventBatch
 from hftlab.streams.ahead import INLINE_ROWS, Ahead
 from hftlab.streams.connections import Connections, Link, Reply
@@ -230,6 +230,7 @@ class Appending:
         if status is Status.APPLIED:
             known = self.record
             fresh = known is None or known.start != record.start or not known.entries
+            self._pipeline.connections.silence.refusal = ""
             counters.events_appended += chunk.rows
             counters.entries_appended += chunk.part_count
             counters.bytes_appended += record.stored_bytes - (0 if fresh or known is None else known.stored_bytes)
@@ -255,6 +256,11 @@ class Appending:
             raise AppendConflict(
                 f"the key {self._shown} in the session {self._session!r} was used for a batch of other content "
                 f"({record.rows:,} rows of it are there); give this batch another key, or none"
+            )
+        if status is Status.SEALED:
+            raise SessionSealed(
+                f"the session {self._session!r} is sealed: another one goes on after it, and nothing may be appended "
+                "to this one any more; append to its successor"
             )
         if status is Status.FULL:
             raise ServerRefused(f"the session {self._session!r} has given out all its log sequences; begin another one")

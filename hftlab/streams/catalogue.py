@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hftlab.errors import CodecError, ServerRefused, SessionExists, UnknownSession
+from hftlab.errors import CodecError, ServerRefused, SessionExists, SessionSealed, UnknownSession, ValidationError
 from hftlab.events.ports import SessionInfo
 from hftlab.events.records import MAX_SESSION_NUMBER
 from hftlab.streams.connections import Connections
+from hftlab.streams.group_scripts import SEAL
 from hftlab.streams.keys import META_FIELDS, TYPE_ORDER, Keys, check_name
 from hftlab.streams.scripts import CREATE, DELETE, RENAME
 
@@ -86,7 +87,38 @@ class Catalogue:
         """Delete a session and all that it holds. Raises UnknownSession. Memory is freed in the background."""
         number = await self.number(name)
         keys = self._keys.session(number)
-        await self._connections.run(DELETE, (self._keys.sessions, *keys.all), name, number)
+        await self._connections.run(
+            DELETE, (self._keys.sessions, keys.groups, *keys.all), name, number, keys.group_prefix
+        )
+
+    async def succeed(self, name: str, successor: str) -> SessionInfo:
+        """Seal a session, and name the one that goes on after it, which is made if need be; returns that one.
+
+        Raises UnknownSession, ValidationError, SessionSealed where it has another successor.
+        """
+        number = await self.number(name)
+        following, seen = check_name("a session's name", successor), {name}
+        while following:
+            if following in seen:
+                raise ValidationError(f"a session goes on after others, never after itself; got {successor!r:.100}")
+            seen.add(following)
+            following = await self._successor(following)
+        other, _ = await self.ensure(successor)
+        held = await self._connections.run(SEAL, (self._keys.session(number).meta,), successor)
+        if not held:
+            raise await self._unknown(name)
+        if held.decode() != successor:
+            raise SessionSealed(
+                f"the session {name!r} is sealed: {held.decode()!r} goes on after it, not {successor!r}"
+            )
+        return await self.by_number(other)
+
+    async def _successor(self, name: str) -> str:
+        number = await self._connections.call("HGET", self._keys.sessions, name)
+        if number is None:
+            return ""
+        held = await self._connections.call("HGET", self._keys.session(int(number)).meta, "successor")
+        return held.decode() if held else ""
 
     async def _infos(self, numbers: list[int]) -> list[SessionInfo]:
         commands: list[tuple[Any, ...]] = []

@@ -12,6 +12,10 @@ key                             type    holds
 ``{hftlab}:s:7:symbols``        set     its symbols
 ``{hftlab}:s:7:writers``        hash    writer → token, digest and progress: see ``scripts.APPEND``
 ``{hftlab}:s:7:market``         stream  its market data; likewise ``:order``, ``:fill`` and ``:signal``
+``{hftlab}:s:7:groups``         set     the names of its consumer groups
+``{hftlab}:s:7:g:<group>``      hash    who has a group, and where it stands: see ``group_scripts``
+``…:g:<group>:letters``         stream  the group's dead letters: see ``letter_entries``
+``{hftlab}:u:<key>``            any     what users' handlers keep beside the positions of their groups
 ==============================  ======  =============================================================================
 
 A stream's entry has the id ``<milliseconds>-<log sequence>``. The first field of every entry is ``log_sequence`` (the
@@ -58,18 +62,20 @@ TYPE_ORDER = (EventType.MARKET_DATA, EventType.ORDER, EventType.FILL, EventType.
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 MAX_NAME_BYTES = 200
+_LETTERS = ":letters"
 
 
 class SessionKeys:
     """The keys of one session."""
 
-    __slots__ = ("meta", "number", "streams", "symbols", "writers")
+    __slots__ = ("groups", "meta", "number", "streams", "symbols", "writers")
 
     def __init__(self, prefix: str, number: int) -> None:
         self.number = number
         self.meta = f"{prefix}:s:{number}:meta"
         self.symbols = f"{prefix}:s:{number}:symbols"
         self.writers = f"{prefix}:s:{number}:writers"
+        self.groups = f"{prefix}:s:{number}:groups"
         self.streams = {event_type: f"{prefix}:s:{number}:{event_type.topic}" for event_type in TYPE_ORDER}
 
     @property
@@ -77,8 +83,32 @@ class SessionKeys:
         """Meta, symbols, writers, and the streams in ``TYPE_ORDER``."""
         return (self.meta, self.symbols, self.writers, *self.streams.values())
 
+    @property
+    def group_prefix(self) -> str:
+        """What the keys of all groups begin with."""
+        return self.groups.removesuffix("groups") + "g:"
+
+    def group(self, name: str) -> GroupKeys:
+        """The keys of one consumer group. Raises ValidationError for a name that is none."""
+        return GroupKeys(self, check_group(name))
+
     def __repr__(self) -> str:
         return f"SessionKeys({self.meta.removesuffix(':meta')})"
+
+
+class GroupKeys:
+    """The keys of one consumer group of a session."""
+
+    __slots__ = ("hash", "letters", "name", "session")
+
+    def __init__(self, session: SessionKeys, name: str) -> None:
+        self.session = session
+        self.name = name
+        self.hash = session.group_prefix + name
+        self.letters = f"{self.hash}{_LETTERS}"
+
+    def __repr__(self) -> str:
+        return f"GroupKeys({self.hash})"
 
 
 class Keys:
@@ -97,6 +127,10 @@ class Keys:
         """The keys of the session with that number."""
         return SessionKeys(f"{{{self.namespace}}}", number)
 
+    def user(self, key: str) -> str:
+        """The key of what a user's handlers call ``key``."""
+        return f"{{{self.namespace}}}:u:{key}"
+
     def __repr__(self) -> str:
         return f"Keys({self.namespace!r})"
 
@@ -110,3 +144,11 @@ def check_name(what: str, name: object) -> str:
     raise ValidationError(
         f"{what} is printable text of 1 to {MAX_NAME_BYTES} bytes without spaces at its ends; got {name!r:.100}"
     )
+
+
+def check_group(name: object) -> str:
+    """Return the name of a consumer group, or raise ValidationError: as others, but for the ending ``:letters``."""
+    group = check_name("a group's name", name)
+    if group.endswith(_LETTERS):
+        raise ValidationError(f"a group's name does not end in {_LETTERS!r}; got {group!r:.100}")
+    return group

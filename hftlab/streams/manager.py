@@ -22,9 +22,11 @@ from hftlab.streams.backoff import BackoffPolicy
 from hftlab.streams.catalogue import Catalogue
 from hftlab.streams.cluster import ClusterAddress
 from hftlab.streams.connections import Connections
+from hftlab.streams.consuming import GroupConsumer
 from hftlab.streams.counters import Counters, StreamStatistics
 from hftlab.streams.cutting import Format, check_frame_rows
 from hftlab.streams.durability import Durability, Fsync, read_durability, set_durability
+from hftlab.streams.groups import Groups
 from hftlab.streams.keys import Keys
 from hftlab.streams.ranges import Bound, Place, Types, log_range, read_place, wanted_types
 from hftlab.streams.reading import Reading
@@ -101,6 +103,7 @@ class RedisStreamManager:
             self._pipeline, self._catalogue, self._keys, self.clock.now_ns, session=session, progress=progress
         )
         self._reading = Reading(self._connections, self._keys, self._decoder)
+        self.groups = Groups(self._reading, self._catalogue, self.clock.now_ns)
         self._retention = Retention(self._connections, self._catalogue, self._reading)
         self._on_damaged = on_damaged
         self._threads: dict[str, ThreadPoolExecutor] = {}
@@ -169,7 +172,8 @@ class RedisStreamManager:
     ) -> AppendResult:
         """Append one event, or a few, each time anew (unlike ``append``), and still never twice by a retry.
 
-        About 0.5 ms and a round trip; calls are done in order. For many events, make a batch and ``append`` it.
+        About 0.5 ms and a round trip; calls are done in order, and up to 4,096 wait for their turn (one more is
+        refused with a StreamError). For many events, make a batch and ``append`` it.
         """
         return await self._recording.publish(events, session, format)
 
@@ -324,6 +328,42 @@ class RedisStreamManager:
         damaged = self._on_damaged if on_damaged is None else on_damaged
         return Tail(self._reading, self._catalogue, session, wanted_types(types), after, damaged).batches()
 
+    # -- consumer groups ----------------------------------------------------------------------------------------------
+
+    async def member(
+        self,
+        session: str,
+        group: str,
+        *,
+        types: Types | None = None,
+        start: Place | None = None,
+        restart: bool = False,
+        name: str | None = None,
+        lease_s: float = 10.0,
+        symbols: SymbolTable,
+        sources: SourceTable,
+    ) -> GroupConsumer:
+        """A member of a consumer group, which is made if need be, over the streams of ``types`` (None: all).
+
+        A new group begins at ``start``: ``"start"`` (None), ``"now"``, a time (the first event that arrived then or
+        later), an event id or an entry's id. With ``restart``, one that exists is moved there. ``name`` says who it is
+        (made up otherwise), ``lease_s`` how long it keeps the group without a word. What it reads is under the given
+        tables. Raises UnknownSession, TimeError, ValidationError where the group reads other types, and with
+        ``restart`` GroupTaken while a live member has it.
+        """
+        return await self.groups.member(
+            session, group, types=types, start=start, restart=restart, name=name, lease_s=lease_s,
+            symbols=symbols, sources=sources,
+        )  # fmt: skip
+
+    async def succeed(self, session: str, successor: str) -> SessionInfo:
+        """Seal a session: nothing may be appended to it any more, and ``successor`` (made if need be) goes on after it.
+
+        Consumers of the session are told once they have read it to its end. Again: does no harm. Raises
+        UnknownSession, ValidationError, and SessionSealed where another session goes on after it already.
+        """
+        return await self._catalogue.succeed(session, successor)
+
     # -- what it is like ----------------------------------------------------------------------------------------------
 
     async def durability(self) -> Durability:
@@ -343,15 +383,23 @@ class RedisStreamManager:
 
     def statistics(self) -> StreamStatistics:
         """What this manager has done so far."""
-        return self._counters.freeze()
+        return self._counters.freeze(self._connections.silent_s)
+
+    @property
+    def state(self) -> str:
+        """Whether the server answers: ``ok``, ``silent for 3.1 s``, ``away (trying again for 4 s: …)``, or ``refusing
+        writes: …`` until it takes one again. It is known from what is under way: ask nothing, and nothing is owed."""
+        return self._connections.state
 
     def __repr__(self) -> str:
         durability = self._durability.in_words if self._durability is not None else "durability not asked for yet"
-        return f"RedisStreamManager({self.address.label}, namespace {self._keys.namespace!r}; {durability})"
+        state = "" if self.state == "ok" else f"; {self.state}"
+        return f"RedisStreamManager({self.address.label}, namespace {self._keys.namespace!r}; {durability}{state})"
 
     def _repr_html_(self) -> str:
         place = f"{self.address.label}, namespace {self._keys.namespace}"
-        head = f"<b>RedisStreamManager</b> {html.escape(place)}"
+        state = "" if self.state == "ok" else f"<div><b>{html.escape(self.state)}</b></div>"
+        head = f"<b>RedisStreamManager</b> {html.escape(place)}{state}"
         body = self._durability._repr_html_() if self._durability is not None else "<i>not opened yet</i>"
         return f"<div>{head}{body}</div>"
 

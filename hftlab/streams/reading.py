@@ -10,14 +10,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 
-import numpy as np
-import numpy.typing as npt
-
 from hftlab.errors import UnknownSession
 from hftlab.events import EventBatch, EventType, SourceTable, SymbolTable
 from hftlab.events.merge import LogMerge
 from hftlab.events.ports import LogRange, SessionInfo
 from hftlab.events.rules import MAX_TIME_NS
+from hftlab.streams.bridge import TableBridge
 from hftlab.streams.connections import Connections
 from hftlab.streams.keys import LOG_FIELD, TYPE_ORDER, Keys, SessionKeys
 from hftlab.streams.ranges import EntryId
@@ -78,7 +76,7 @@ class Reading:
             return
         starts = await self._starts(keys, streams, bounds)
         stop = _stop(bounds, int(held[0] or 0))
-        bridge = _Bridge(symbols, sources)
+        bridge = TableBridge(symbols, sources)
         readers = [
             StreamReader(keys.streams[one], one, session.number, bridge.symbols, bridge.sources, bounds, on_damaged)
             for one in streams
@@ -217,29 +215,6 @@ def pages_of(entries: list[Entry]) -> Iterator[list[Entry]]:
             begin, rows = index, 0
         rows += more
     yield entries[begin:]
-
-
-class _Bridge:
-    """From the tables that decoding fills, in its thread, to the caller's, in the caller's thread."""
-
-    def __init__(self, symbols: SymbolTable, sources: SourceTable) -> None:
-        self.symbols = SymbolTable()
-        self.sources = SourceTable()
-        self._outer = symbols, sources
-        self._seen = (0, 0)
-        self._ids: tuple[npt.NDArray[np.uint32] | None, npt.NDArray[np.uint32] | None] = (None, None)
-
-    def across(self, batch: EventBatch) -> EventBatch:
-        """The batch under the caller's tables; its rows are changed in place where the ids differ."""
-        symbols, sources = self._outer
-        known = len(self.symbols), len(self.sources)
-        if known != self._seen:
-            self._ids = self.symbols.translation(symbols), self.sources.translation(sources)
-            self._seen = known
-        for field, ids in zip(("symbol", "source"), self._ids, strict=True):
-            if ids is not None:
-                batch.records[field] = ids[batch.records[field]]
-        return EventBatch(batch.records, symbols, sources, session_number=batch.session_number)
 
 
 class _Density:

@@ -13,12 +13,13 @@ import hashlib
 
 
 class Script:
-    """A script's text and the digest that EVALSHA knows it by."""
+    """A script's text and the digest that EVALSHA knows it by; whether it writes."""
 
-    __slots__ = ("sha", "text")
+    __slots__ = ("sha", "text", "writes")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, writes: bool = True) -> None:
         self.text = text
+        self.writes = writes
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -39,6 +40,8 @@ class Status(enum.IntEnum):
     """Some of these rows are there: the writer must cut anew."""
     FULL = 8
     """No log sequences are left."""
+    SEALED = 9
+    """The session has a successor."""
 
 
 _PROLOGUE = """
@@ -97,7 +100,7 @@ APPEND = Script(
 --      then the symbols, then for each part: stream rows offset strings, and so many strings (fields and values)
 local meta, symbols, writers = KEYS[1], KEYS[2], KEYS[3]
 local held = redis.call('HMGET', meta, 'events', 'last_ms', 'earliest_ns', 'latest_ns', 'backward_ms', 'stored_bytes',
-  'entries', 'market', 'order', 'fill', 'signal')
+  'entries', 'market', 'order', 'fill', 'signal', 'successor')
 if not held[1] then return reply(3) end
 local writer, token, digest = ARGV[1], ARGV[2], ARGV[3]
 local start, from, count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -111,6 +114,7 @@ else
   known = {token = token, digest = digest, rows = 0, start = 0, first = 0, last = 0, entries = 0, bytes = 0}
 end
 if from + count <= known.rows then return reply(2, known) end
+if held[12] then return reply(9, known) end
 if from > known.rows then return reply(6, known) end
 if from < known.rows then return reply(7, known) end
 
@@ -211,12 +215,17 @@ return 1
 """)
 
 DELETE = Script("""
--- KEYS sessions meta symbols writers market order fill signal; ARGV name number. Returns how many keys went.
+-- KEYS sessions groups meta symbols writers market order fill signal; ARGV name number, and what the keys of its groups
+-- begin with. Returns how many keys went.
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+for _, group in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  redis.call('UNLINK', ARGV[3] .. group, ARGV[3] .. group .. ':letters')
+end
 return redis.call('UNLINK', unpack(KEYS, 2))
 """)
 
-LOCATE = Script("""
+LOCATE = Script(
+    """
 -- KEYS streams; ARGV log sequence. For each stream, the id of its last entry that begins at or before that log
 -- sequence ('-' where none does, or where somebody else's entry is in the way). Ids rise with the log sequence, which
 -- is their second half, but their milliseconds are unknown: a bisection over these. Reads only.
@@ -243,4 +252,6 @@ for index, key in ipairs(KEYS) do
   end
 end
 return found
-""")
+""",
+    writes=False,
+)
