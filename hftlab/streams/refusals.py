@@ -32,6 +32,7 @@ from redis.exceptions import (
 
 from hftlab.errors import AuthenticationFailed, ServerRefused, ServerUnreachable, StreamError
 from hftlab.streams.address import Address
+from hftlab.streams.permissions import grant, is_refusal
 
 FAILURES: tuple[type[BaseException], ...] = (RedisError, OSError, TimeoutError, EOFError)
 """What talking to a server may raise; ``judge`` makes sense of each."""
@@ -50,6 +51,7 @@ _LATER = (
     "CLUSTERDOWN",
     "UNBLOCKED",
 )
+_WRITES = ("OOM", "MISCONF", "READONLY", "NOREPLICAS")
 _PASSWORD = ("NOAUTH", "WRONGPASS")
 # redis-py makes classes of these, and takes the word away.
 _PREFIXES: dict[type[BaseException], str] = {
@@ -90,11 +92,13 @@ START_ONE = (
 
 
 class Verdict(NamedTuple):
-    """The error to raise in the end, whether trying again may help, and the same in a few words."""
+    """The error to raise in the end, whether trying again may help, the same in a few words, and whether it is only
+    writes that the server refuses."""
 
     error: StreamError
     retry: bool
     words: str
+    only_writes: bool = False
 
 
 def judge(error: BaseException, address: Address) -> Verdict:
@@ -111,17 +115,18 @@ def judge(error: BaseException, address: Address) -> Verdict:
     if prefix in _LATER:
         meaning = _MEANING.get(prefix, "it asks to come back later")
         text = f"the server at {address} answered, but would not do it: {meaning} ({words})"
-        return Verdict(ServerRefused(text), True, words)
+        return Verdict(ServerRefused(text), True, words, prefix in _WRITES)
     if prefix == "MOVED":
         return _moved(words, address)
     if "cluster support disabled" in words:
         text = f"the server at {address} is no node of a Redis Cluster: write redis:// or rediss://, without +cluster"
         return Verdict(ServerRefused(text), False, words)
-    if isinstance(error, NoPermissionError) or prefix == "NOPERM":
-        text = f"the server at {address} does not let this user do it: {words}"
+    if isinstance(error, NoPermissionError) or prefix == "NOPERM" or is_refusal(words):
+        advice = grant(words, in_cluster=address.in_cluster)
+        text = f"the server at {address} does not let this user do it: {words.rstrip('.')}. {advice}"
         return Verdict(ServerRefused(text), False, words)
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        text = f"the TLS handshake with the server at {address} failed: {words}. {_what_to_set(error)}"
+        text = f"the TLS handshake with the server at {address} failed: {words.rstrip('.')}. {_what_to_set(error)}"
         return Verdict(ServerUnreachable(text), False, words)
     if isinstance(error, ResponseError):
         return Verdict(ServerRefused(f"the server at {address} refused a command: {words}"), False, words)

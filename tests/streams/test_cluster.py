@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hftlab.errors import ServerRefused, ServerUnreachable, ValidationError
+from hftlab.errors import AuthenticationFailed, ServerRefused, ServerUnreachable, ValidationError
 from hftlab.events import EventBatch
 from hftlab.streams import RedisStreamManager
 from hftlab.streams.cluster import ClusterAddress, Node, View, read_view
+from hftlab.streams.permissions import IN_CLUSTER, NEEDED
 from hftlab.streams.urls import read_address
+from tests.faults.full_run import FULL
 from tests.faults.history import check_history
 from tests.streams.batches import content, log_sequences, mixed, trades
 from tests.streams.cluster import Cluster, ClusterNode, cluster_of, condition, namespaces_on, running_cluster, slot_of
@@ -153,7 +155,29 @@ async def test_a_node_that_is_killed_and_started_again_is_waited_for(emptied: Cl
         assert manager.statistics().retries > 0
 
 
-@pytest.mark.parametrize("binary", BINARIES)
+async def test_a_user_who_may_not_ask_where_the_lab_is_is_told_what_to_grant(emptied: Cluster) -> None:
+    namespace = namespaces_on(1)[0]
+    rules = [rule.replace("{hftlab}", f"{{{namespace}}}") for rule in NEEDED]
+    for granted in (rules, [*rules, *IN_CLUSTER]):
+        for node in emptied.nodes:
+            await node.call("ACL", "SETUSER", "lab", "reset", "on", ">s3cr3t", *granted)
+        url = f"redis+cluster://lab:s3cr3t@127.0.0.1:{emptied.nodes[0].port}/"
+        manager = RedisStreamManager(url, namespace=namespace, progress=False)
+        if granted is rules:
+            with pytest.raises(ServerRefused, match=r"ACL SETUSER <user> \+cluster\|myid\. "):
+                await manager.open()
+        else:
+            await manager.append(trades(10), session="day")
+            assert len(await manager.range("day")) == 10
+            assert "s3cr3t" not in f"{manager!r} {manager.address} {manager.address!r}"
+        await manager.close()
+    with pytest.raises(AuthenticationFailed) as caught:
+        await RedisStreamManager(f"redis+cluster://lab:s3cr3t-not@127.0.0.1:{emptied.nodes[0].port}/").open()
+    assert "s3cr3t" not in str(caught.value)
+
+
+# The other server's in the full run: each takes three seconds.
+@pytest.mark.parametrize("binary", BINARIES if FULL else BINARIES[-1:])
 async def test_a_replica_that_takes_over_is_followed(binary: str, tmp_path: Path) -> None:
     namespace = namespaces_on(0)[0]
     async with cluster_of(binary_of(binary), tmp_path, replicas=1) as cluster:
