@@ -298,7 +298,10 @@ class Lab:
 
     @property
     def _state(self) -> str:
-        return "started" if self._supervisor.running else "not started"
+        if not self._supervisor.running:
+            return "not started"
+        server = "ok" if self._streams is None else self._streams.state
+        return "started" if server == "ok" else f"started; its server is {server}"
 
     def _repr_html_(self) -> str:
         parts = [part._repr_html_() for part in (self._streams, self.bus, *self._sinks) if part is not None]

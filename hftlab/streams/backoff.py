@@ -29,7 +29,7 @@ class BackoffPolicy:
 class Backoff:
     """One operation's tries. ``failed`` says how long to wait, or that the deadline has passed."""
 
-    __slots__ = ("_attempts", "_policy", "_random", "_since_s")
+    __slots__ = ("__weakref__", "_attempts", "_policy", "_random", "_since_s")
 
     def __init__(self, policy: BackoffPolicy, rng: random.Random, now_s: float) -> None:
         self._policy = policy
@@ -41,6 +41,11 @@ class Backoff:
     def attempts(self) -> int:
         """How many tries have failed since the last progress."""
         return self._attempts
+
+    @property
+    def since_s(self) -> float:
+        """When the operation began, or last achieved something."""
+        return self._since_s
 
     def remaining_s(self, now_s: float) -> float:
         """Seconds until the deadline, 0 at least."""

@@ -14,6 +14,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool
@@ -29,6 +30,7 @@ from hftlab.streams.counters import Counters
 from hftlab.streams.refusals import FAILURES, Verdict, judge
 from hftlab.streams.scripts import Script
 from hftlab.streams.shared import MovingAddress
+from hftlab.streams.silence import Silence
 
 Command = Sequence[Any]
 Reply = Any
@@ -51,19 +53,23 @@ _CLASSES = {"redis": Connection, "rediss": SSLConnection, "unix": _UnixConnectio
 class Link:
     """One connection while it is borrowed: commands and their replies in order, as many under way as the user likes."""
 
-    __slots__ = ("_connection", "pending", "reply_s")
+    __slots__ = ("_connection", "_silence", "owes_since_s", "pending", "reply_s")
 
-    def __init__(self, connection: Any, reply_s: float) -> None:
+    def __init__(self, connection: Any, reply_s: float, silence: Silence) -> None:
         self._connection = connection
+        self._silence = silence
         self.pending = 0
         self.reply_s = reply_s
+        self.owes_since_s: float | None = None
 
     async def send(self, *command: Any) -> None:
         """Write one command; waits only while the socket's buffer is full."""
         await self.send_all((command,))
 
-    async def send_all(self, commands: Sequence[Command]) -> None:
-        """Write several commands at once."""
+    async def send_all(self, commands: Sequence[Command], *, may_block_s: float = 0.0) -> None:
+        """Write several commands at once; the server may block on them for so long."""
+        if not self.pending:
+            self.owes_since_s = monotonic() + may_block_s
         self.pending += len(commands)
         await self._connection.send_packed_command((packed(commands),), check_health=False)
 
@@ -73,9 +79,9 @@ class Link:
             try:
                 reply = await self._connection.read_response()
             except ResponseError:
-                self.pending -= 1
+                self._heard()
                 raise
-        self.pending -= 1
+        self._heard()
         return reply
 
     async def receive_many(self, count: int) -> list[Reply | ResponseError]:
@@ -87,18 +93,38 @@ class Link:
                     replies.append(await self._connection.read_response())
                 except ResponseError as error:
                     replies.append(error)
-                self.pending -= 1
+                self._heard()
         return replies
 
     async def ask(self, *command: Any, timeout_s: float | None = None) -> Reply:
         """Send one command and wait for its reply."""
-        await self.send(*command)
+        await self.send_all((command,), may_block_s=self.blocks_s(timeout_s))
         return await self.receive(timeout_s)
 
     async def drop(self) -> None:
         """Close the connection; it is made anew when it is next borrowed. Replies still under way are lost."""
         self.pending = 0
+        self.owes_since_s = None
         await self._connection.disconnect(nowait=True)
+
+    def blocks_s(self, timeout_s: float | None) -> float:
+        """How long a command may block on the server whose caller waits ``timeout_s``: what is beyond the ordinary."""
+        return 0.0 if timeout_s is None else max(0.0, timeout_s - self.reply_s)
+
+    def _heard(self) -> None:
+        # Some 0.2 µs a reply.
+        self.pending -= 1
+        now_s = self._silence.heard_s = monotonic()
+        self.owes_since_s = now_s if self.pending else None
+
+
+class _Connecting:
+    """A connection that is being made: the server has yet to greet."""
+
+    __slots__ = ("owes_since_s",)
+
+    def __init__(self) -> None:
+        self.owes_since_s: float | None = monotonic()
 
 
 class Connections:
@@ -110,6 +136,7 @@ class Connections:
         self.address = address
         self.policy = policy
         self.counters = counters
+        self.silence = Silence()
         self._size = size
         self._random = random.Random(seed)
         self._pool: BlockingConnectionPool | None = None
@@ -134,6 +161,16 @@ class Connections:
                 await pool.disconnect()
             await self._leave()
 
+    @property
+    def silent_s(self) -> float:
+        """For how long the server has owed an answer; 0.0 while nothing is outstanding, or while it may block."""
+        return self.silence.silent_s(monotonic())
+
+    @property
+    def state(self) -> str:
+        """Whether the server answers, in words: see ``Silence.state``."""
+        return self.silence.state(monotonic())
+
     def backoff(self) -> Backoff:
         """The tries of one operation, beginning now."""
         return Backoff(self.policy, self._random, asyncio.get_running_loop().time())
@@ -146,6 +183,7 @@ class Connections:
         if verdict.retry and (self.address.in_cluster or isinstance(verdict.error, ServerUnreachable)):
             await self._follow(backoff)
         if self._closed:
+            self.silence.ended(backoff)
             raise StreamError(_CLOSED)
         delay_s = backoff.failed(asyncio.get_running_loop().time()) if verdict.retry else None
         if delay_s is None:
@@ -153,9 +191,15 @@ class Connections:
                 verdict.error.add_note(
                     f"tried {backoff.attempts} times within {self.policy.deadline_s:g} s without progress"
                 )
+            self.silence.given_up(backoff, monotonic(), verdict)
             raise verdict.error
         self.counters.retries += 1
-        await asyncio.sleep(delay_s)
+        self.silence.failed(backoff, monotonic(), verdict)
+        try:
+            await asyncio.sleep(delay_s)
+        except BaseException:
+            self.silence.ended(backoff)
+            raise
 
     @asynccontextmanager
     async def link(self) -> AsyncIterator[Link]:
@@ -196,8 +240,15 @@ class Connections:
     async def _borrowed(self, pool: BlockingConnectionPool) -> AsyncIterator[Link]:
         # Half the deadline for one silence, so that a server that hangs is tried at least twice.
         reply_s = self.policy.deadline_s / 2
-        connection = await _connected(pool, reply_s)
-        link = Link(connection, reply_s)
+        debtors = self.silence.debtors
+        connecting = _Connecting()
+        debtors.add(connecting)
+        try:
+            connection = await _connected(pool, reply_s)
+        finally:
+            debtors.discard(connecting)
+        link = Link(connection, reply_s, self.silence)
+        debtors.add(link)
         try:
             yield link
         except ResponseError:
@@ -211,6 +262,7 @@ class Connections:
             if link.pending:
                 await link.drop()
         finally:
+            debtors.discard(link)
             if pool is not self._pool:
                 await link.drop()
             await pool.release(connection)
@@ -253,16 +305,19 @@ class Connections:
             try:
                 async with self.link() as link:
                     try:
-                        return await link.ask("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                        reply = await link.ask("EVALSHA", script.sha, len(keys), *keys, *arguments)
                     except NoScriptError:
-                        return await link.ask("EVAL", script.text, len(keys), *keys, *arguments)
+                        reply = await link.ask("EVAL", script.text, len(keys), *keys, *arguments)
+                if script.writes:
+                    self.silence.refusal = ""
+                return reply
             except FAILURES as error:
                 verdict = judge(error, self.address)
             await self.pause(backoff, verdict)
 
     async def _attempt(self, commands: Sequence[Command], timeout_s: float | None) -> list[Reply]:
         async with self.link() as link:
-            await link.send_all(commands)
+            await link.send_all(commands, may_block_s=link.blocks_s(timeout_s))
             return [await link.receive(timeout_s) for _ in commands]
 
     def _ready(self) -> BlockingConnectionPool:

@@ -14,7 +14,8 @@ class StreamStatistics:
     protocol); ``answered_twice`` chunks that the server had applied already when they were sent again; ``retries``
     tries after a failure, ``reconnects`` connections that had to be made anew while an append was under way;
     ``entries_read``, ``events_read``, ``bytes_read``; ``damaged`` entries that were skipped on request, and
-    ``events_missing`` events that a read of all types should have found between those that it did.
+    ``events_missing`` events that a read of all types should have found (trimmed, or deleted entries); ``silent_s`` for
+    how long the server has owed an answer by now.
     """
 
     appends: int = 0
@@ -31,6 +32,7 @@ class StreamStatistics:
     bytes_read: int = 0
     damaged: int = 0
     events_missing: int = 0
+    silent_s: float = 0.0
 
     def __repr__(self) -> str:
         shown = [f"{name}={getattr(self, name):,}" for name in _SHOWN]
@@ -69,6 +71,6 @@ class Counters:
         self.damaged = 0
         self.events_missing = 0
 
-    def freeze(self) -> StreamStatistics:
+    def freeze(self, silent_s: float = 0.0) -> StreamStatistics:
         """The counts now."""
-        return StreamStatistics(**{field.name: getattr(self, field.name) for field in fields(StreamStatistics)})
+        return StreamStatistics(**vars(self), silent_s=silent_s)

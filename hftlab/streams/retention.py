@@ -59,7 +59,9 @@ class TrimResult:
     def _repr_html_(self) -> str:
         said = {
             "session": self.session,
-            "removed": f"{self.events_removed:,} events, {self.entries_removed:,} entries, {self.bytes_removed:,} bytes",
+            "removed": (
+                f"{self.events_removed:,} events, {self.entries_removed:,} entries, {self.bytes_removed:,} bytes"
+            ),
             "left": f"{self.events:,} events, from log sequence {self.trimmed:,} on",
             "lost to groups": _named(self.lost) or "nothing",
         }
@@ -102,8 +104,8 @@ class Retention:
             if done is not None:
                 return done
         raise AppendConflict(
-            f"the session {session!r} was trimmed, or its groups changed, again and again while this call looked at it; "
-            "trim it from one place"
+            f"the session {session!r} was trimmed, or its groups changed, again and again while this call looked at "
+            "it; trim it from one place"
         )
 
     async def _cut(

@@ -19,7 +19,8 @@ class Trimmed(enum.IntEnum):
     """The session was trimmed, or its groups changed, since the caller looked; nothing was removed."""
 
 
-WEIGH = Script("""
+WEIGH = Script(
+    """
 -- KEYS stream; ARGV start stop count. Ids and bytes of up to so many entries, as APPEND counts them. Reads only.
 local found = {}
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])) do
@@ -29,7 +30,9 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', 
   found[#found + 1] = size
 end
 return found
-""")
+""",
+    writes=False,
+)
 
 TRIM = Script("""
 -- KEYS meta groups market order fill signal, then a hash for each group

@@ -3,8 +3,9 @@
 The position is carried in entry ids (never ``$``, which loses what arrives between two calls). An append is atomic
 over all streams, so one XREAD that does not block, and that reached the end of every stream, shows a prefix of the
 total order; it is asked for in one transaction with the session's meta, so what retention or FLUSHALL took from a slow
-reader shows as what it is. A blocking XREAD is only used to wait: when it wakes up, servers before Redis 7.2 tell of one stream and
-keep quiet about the others. Where a stream had more than was asked for, the reader catches up by ranges instead.
+reader shows as what it is. A blocking XREAD is only used to wait: when it wakes up, servers before Redis 7.2 tell of
+one stream and keep quiet about the others. Where a stream had more than was asked for, the reader catches up by ranges
+instead.
 """
 
 from __future__ import annotations
@@ -115,7 +116,6 @@ class Tail:
 
     async def _caught_up(self, info: SessionInfo) -> AsyncIterator[EventBatch]:
         """What lies between what was reached and the end that ``info`` says."""
-        everything, missing_before = self._types == frozenset(EventType), self._counters.events_missing
         rows = last = 0
         async for batch in self._range(info, self._reached):
             rows, last = rows + len(batch), int(batch.records["log_sequence"][-1]) + 1

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import html
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from hftlab.errors import UnknownSession
+from hftlab.errors import StreamError, UnknownSession
 from hftlab.events import EventBatch
 from hftlab.events.records import event_id
 from hftlab.streams.appending import Appending, Identity, Pipeline, Record, read_record
 from hftlab.streams.cutting import BatchRows, Format
 from hftlab.streams.keys import SessionKeys
 from hftlab.streams.scripts import SYNCHRONISE
+
+MOST_WAITING = 4_096
+"""How many calls of one writer may wait for their turn: each holds a task and its batch, some 4 kB for an event."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,6 +84,7 @@ class Writer:
         self._pipeline = pipeline
         self._keys = keys
         self._lock = asyncio.Lock()
+        self._waiting = 0
         self._nonce = secrets.token_hex(8)
         self._claims = 0
         # None: the server must be asked, because calls of an earlier append may still be under way.
@@ -104,9 +110,10 @@ class Writer:
         Unlike the manager's ``append``, calling again with the same batch writes it again. Raises WriterFenced when
         another writer took the name, AppendConflict when the server lost acknowledged rows, UnknownSession when the
         session was deleted, ServerUnreachable and ServerRefused after the deadline. Where it raises or is cancelled,
-        none, some first part or all of the batch was written; ``rows`` counts it once the next call has asked.
+        none, some first part or all of the batch was written; ``rows`` counts it once the next call has asked. Up to
+        4,096 calls wait for their turn; one more is refused with a StreamError.
         """
-        async with self._lock:
+        async with self._turn():
             await self._pipeline.inspect(batch)
             if not len(batch):
                 return result(self.session, self._keys.number, 0, None)
@@ -131,6 +138,22 @@ class Writer:
             if self._record is None:
                 await self._resume()
             return self.rows
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until the calls that were made before are done."""
+        if self._waiting > MOST_WAITING:
+            raise StreamError(
+                f"{MOST_WAITING:,} calls wait for their turn already, and this one was not done: more is written as "
+                f"the writer {self.name!r} of {self.session!r} than the server takes, or it does not answer. Await each "
+                "call before the next one, or make a batch of many events"
+            )
+        self._waiting += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._waiting -= 1
 
     async def _resume(self) -> None:
         """Fence this writer's own older calls and learn which of them were applied."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -24,6 +25,13 @@ async def put_group(manager: RedisStreamManager, number: int, name: str, log: in
     prefix = manager._keys.session(number).meta.removesuffix(":meta")
     await manager._connections.call("SADD", f"{prefix}:groups", name)
     await manager._connections.call("HSET", f"{prefix}:g:{name}", "log", log, "held", held)
+
+
+async def follow(tail: AsyncIterator[EventBatch], seen: list[EventBatch], log: int) -> None:
+    """Read on until a row at or after that log sequence came."""
+    async with asyncio.timeout(20):
+        while int(seen[-1].records["log_sequence"][-1]) < log:
+            seen.append(await anext(tail))
 
 
 async def entries_of(manager: RedisStreamManager, number: int) -> int:
@@ -145,8 +153,7 @@ async def test_a_tail_that_trimming_overtook_says_so_once(
         await streams.append(mixed(100, seed=seed), session="day", format="entries")
     await streams.trim("day", keep_events=50)
     with pytest.warns(RuntimeWarning, match="overtaken by retention") as caught:
-        while int(seen[-1].records["log_sequence"][-1]) < 340:
-            seen.append(await anext(tail))
+        await follow(tail, seen, 340)
     rows = EventBatch.concat(seen).records["log_sequence"]
     missing = streams.statistics().events_missing
     # Of some types, it is only known where the last one was.
@@ -155,8 +162,7 @@ async def test_a_tail_that_trimming_overtook_says_so_once(
     await streams.trim("day", keep_events=30)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        while int(seen[-1].records["log_sequence"][-1]) < 470:
-            seen.append(await anext(tail))
+        await follow(tail, seen, 470)
     assert len(caught) == 1
     assert streams.statistics().events_missing > missing, "but it goes on counting"
     await tail.aclose()  # type: ignore[attr-defined]
