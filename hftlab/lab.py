@@ -46,8 +46,9 @@ T = TypeVar("T")
 class Lab:
     """A server with recorded sessions, a bus, and the background work between them.
 
-    ``url`` is a Redis or Valkey server of yours (``redis://``, ``rediss://`` or ``unix://``; the environment variable
-    HFTLAB_URL where it is None). Without either, ``start`` starts an embedded server whose data lie in ``directory``,
+    ``url`` is a Redis or Valkey server of yours (``redis://``, ``rediss://`` for TLS or ``unix://``, and for a Redis
+    Cluster ``redis+cluster://host:port,host2:port2/`` or ``rediss+cluster://…``; the environment variable HFTLAB_URL
+    where it is None). Without either, ``start`` starts an embedded server whose data lie in ``directory``,
     or shares the one that another notebook runs there, and takes it over when that one ends.
     ``session`` names what is recorded without another name; by default, the UTC time of the start. ``frame_rows`` is
     how many rows one entry of a stream holds, ``capacity`` how many a lane of the bus queues of each type. ``ordering``

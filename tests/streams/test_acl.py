@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +120,15 @@ async def test_a_wrong_password_and_a_user_that_is_off_are_told_from_a_missing_r
     with pytest.raises(AuthenticationFailed):
         await off.open()
     await off.close()
+
+
+def test_the_readme_has_the_same_rules() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    line = re.search(r"ACL SETUSER lab on >password (.*)", text)
+    assert line is not None
+    assert line[1] == " ".join(NEEDED)
+    for rules in (IN_CLUSTER, DURABILITY):
+        assert f"`{' '.join(rules)}`" in text
 
 
 def test_a_clusters_user_is_told_the_clusters_rules_too() -> None:
