@@ -56,6 +56,9 @@ class Chunk:
     lowered to end the chunk early: the rows from there on were never handled.
     """
 
+    on_end: None = None
+    """Nobody is told of single calls' ends."""
+
     def __init__(
         self,
         parts: Sequence[Part],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hftlab.errors import HandlerTimeout
@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 _Coroutine = Coroutine[Any, Any, Any]
 
 
+OnEnd = Callable[[BaseException | None], None]
+
+
 class Unit(Protocol):
     """What makes calls: a Chunk, a Single or a Delivery. Positions are those of the event that a call was given."""
+
+    @property
+    def on_end(self) -> OnEnd | None:
+        """Who is told when its call has ended, and with which error that nobody recorded; None: nobody asks."""
 
     def keep_at(self, position: int) -> Given:
         """Makes what a call was given, for later: it holds nothing of the bus's memory."""

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlab.bus.chunk import Outcome
-from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
-from hftlab.bus.failures import FailureLog, Given
+from hftlab.bus.coroutines import POSTED, AsyncCalls, OnEnd, Suspended
+from hftlab.bus.failures import FailureSink, Given
 from hftlab.bus.plan import event_id_at, event_or_row
 from hftlab.bus.queues import Due
 from hftlab.bus.subscriptions import Subscription
@@ -23,7 +23,10 @@ from hftlab.events.tables import SourceTable, SymbolTable
 
 
 class Delivery:
-    """One call of a batch handler. Driven like a Chunk."""
+    """One call of a batch handler. Driven like a Chunk.
+
+    ``on_end`` is told when the call of a redelivered batch has ended; its handler was asked which rows it wants before.
+    """
 
     def __init__(
         self,
@@ -31,16 +34,20 @@ class Delivery:
         symbols: SymbolTable,
         sources: SourceTable,
         session_number: int,
-        failures: FailureLog,
+        failures: FailureSink,
         coroutines: AsyncCalls,
         clock: Clock | None = None,
         watchdog: HoldUps | None = None,
+        *,
+        on_end: OnEnd | None = None,
     ) -> None:
         self.due = due
         self.subscription = due.subscription
         self.batch = EventBatch(due.rows, symbols, sources, session_number=session_number)
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
+        self.on_end = on_end
+        self.ended = self.posted = False  # its last call has come to something; or will, in its handler's own queue
         self._failures, self._coroutines = failures, coroutines
         self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
         self._called = self._running = False
@@ -65,7 +72,9 @@ class Delivery:
             # An interrupted run over the batch goes on where it was; an interrupted call is not repeated.
             return self._run_compiled() if self._running else Outcome.DONE
         subscription, batch = self.subscription, self.batch
-        chosen = subscription.select(batch.records, batch.symbols, self._refuse_at)
+        chosen = None
+        if self.on_end is None:
+            chosen = subscription.select(batch.records, batch.symbols, self._refuse_at)
         self._called = True
         if chosen is not None:
             if not len(chosen):
@@ -109,7 +118,7 @@ class Delivery:
     def _run_compiled(self) -> Outcome:
         assert self.subscription.compiled is not None
         emitted = self.subscription.compiled.handle(self.batch, self._fail_at)
-        self._running = False
+        self._running, self.ended = False, True
         breaker = self.subscription.breaker
         if breaker is not None and 100 * self._failed_rows >= breaker.settings.failure_rate_threshold * len(self.batch):
             # One call, as for every batch: it failed if so many of its events did.
@@ -130,6 +139,7 @@ class Delivery:
             return True
         self._lost.update(self.places.tolist())
         self._failures.reject(self.subscription, self.event_at(0))
+        self.ended = True
         return False
 
     def settle(self, reached: Suspended | Any | BaseException) -> None:
@@ -141,13 +151,17 @@ class Delivery:
             self._call()
         elif isinstance(reached, BaseException):
             self._fail(reached)
-        elif reached is not POSTED:
+        elif reached is POSTED:
+            self.posted = True
+        else:
+            self.ended = True
             if self.subscription.breaker is not None:
                 self.subscription.breaker.record(1, self._now_ns())
             if reached is not None:
                 self.emitted.append((0, self.subscription, reached))
 
     def _fail(self, error: BaseException) -> None:
+        self.ended = True
         self._lost.update(self.places.tolist())
         if self.subscription.breaker is not None:
             self.subscription.breaker.record_failure(self._now_ns())

@@ -1,9 +1,9 @@
 """The duty cycle: queued rows through the handlers, what they emit before what was published next, batches when due.
 
 One decision a turn, in this order: finish what was begun; take note of changed subscriptions; dispatch what was
-emitted; give batch handlers what is due; go on with the chunk; take the next chunk from the queues; and, with nothing
-left, either flush the windows (live, or at the end of a run) or be idle. Where a slice ends, and how many rows happened
-to be queued, change nothing of that order.
+emitted; give batch handlers what is due; redeliver what was asked for; go on with the chunk; take the next chunk from
+the queues; and, with nothing left, either flush the windows (live, at the end of a run, or where it asks for it) or be
+idle. Where a slice ends, and how many rows happened to be queued, change nothing of that order.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from hftlab.bus.delivery import Delivery
 from hftlab.bus.emission import EmissionBuffer, Numbers
 from hftlab.bus.failures import FailureLog, Given
 from hftlab.bus.queues import Due, TypeQueue
+from hftlab.bus.redelivery import Done, Redeliveries
 from hftlab.bus.routing import Routes
 from hftlab.bus.single import Single
 from hftlab.bus.subscriptions import Subscription
 from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock
+from hftlab.errors import BusError
+from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
+from hftlab.events.types import Event
 from hftlab.flow.breaker import CircuitBreaker
 
 CHUNK_ROWS = 1_024
@@ -69,6 +73,7 @@ class Dispatcher:
         self.calls: AsyncCalls = self.coroutines
         self.watchdog = HoldUps() if watchdog is None else watchdog
         self.emissions = EmissionBuffer(symbols, sources, failures, numbers)
+        self.redeliveries = Redeliveries(failures, symbols, sources)
         # Told when rows have been through the handlers: by when they had been queued, as runs, and when that ended.
         self.on_dispatched: Callable[[list[tuple[int, int]], int], None] | None = None
         self._begun_ns = 0  # when the chunk was begun
@@ -113,6 +118,8 @@ class Dispatcher:
             elif self._due:
                 self._tell_breakers()
                 self._begin_due(self._due.popleft())
+            elif self.redeliveries and (self._chunk is None or self._chunk.done >= self._chunk.limit):
+                self._begin_redelivery()
             elif self.handled >= last:
                 break
             elif self._chunk is not None:
@@ -160,7 +167,7 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do (windows that are not due aside)."""
-        if self._current or self._chunk or self._due or self.emissions.pending:
+        if self._current or self._chunk or self._due or self.emissions.pending or self.redeliveries:
             return False
         if self._backlog.waiting or self._backlog.has_notices:
             return False
@@ -175,7 +182,7 @@ class Dispatcher:
         """Whether ``work`` would do something: not if an async handler, or a cause in another lane, holds it up."""
         if self.suspended is not None:
             return False
-        if self._current or self._chunk or self._due or self.emissions.pending:
+        if self._current or self._chunk or self._due or self.emissions.pending or self.redeliveries:
             return True
         if self._backlog.waiting and self._backlog.blocked_by is not None:
             return self._backlog.notice_is_due
@@ -226,6 +233,13 @@ class Dispatcher:
             if isinstance(unit, Chunk):
                 unit.end_after_row()
 
+    def redeliver(self, handler: str, given: Event | EventBatch, done: Done | None) -> None:
+        """Give one handler an event, or a batch, once more: before the next published row. Raises ValidationError."""
+        self.redeliveries.add(handler, given, done, self._subscriptions)
+        if self._chunk is not None:
+            # A chunk may be worked off row by row, over many slices: nobody waits for its end.
+            self._chunk.end_after_row()
+
     def begin_run(self, clock: DrivenClock, observer: Observer | None) -> None:
         """Drive ``clock`` and tell ``observer`` from now on; batches are cut by the data alone."""
         self.clock, self._driven, self._observer = clock, clock, observer
@@ -259,6 +273,7 @@ class Dispatcher:
     def reset(self) -> int:
         """Give up everything in progress and queued; returns how many published rows were never handled."""
         unit, suspended = self._current or self._chunk, self.suspended
+        self.redeliveries.give_up("the bus was closed, or its run ended")
         if unit is not None and suspended is not None:
             unit.settle(suspended.close())
         if self._chunk is not None:
@@ -294,7 +309,7 @@ class Dispatcher:
         outcome = unit.advance(unit.count, deadline_ns) if isinstance(unit, Chunk) else unit.advance()
         if outcome is Outcome.AWAITING or outcome is Outcome.PAUSED:
             return False
-        self._collect(unit)
+        refused = self._collect(unit)
         if isinstance(unit, Chunk):
             if unit.done < unit.limit:
                 return True
@@ -307,27 +322,38 @@ class Dispatcher:
                 self._current = self._chunk_of([part._replace(rows=part.rows[unit.done :])], unit.count - unit.done)
             return True
         self._current = None
-        if isinstance(unit, Delivery):
+        if unit.on_end is not None:
+            if not unit.posted:
+                unit.on_end(refused if unit.ended else BusError("the handler's call was interrupted"))
+        elif isinstance(unit, Delivery):
             queue = self._backlog.queues[unit.due.event_type]
             self.dead_lettered += queue.lose(unit.due, unit.lost_places)
             queue.delivered(unit.due)
         return True
 
-    def _collect(self, unit: Chunk | Single | Delivery) -> None:
-        """Take what handlers returned as emissions, each with the event that its handler was given as its cause."""
+    def _collect(self, unit: Chunk | Single | Delivery) -> Exception | None:
+        """Take what handlers returned as emissions, each with the event that its handler was given as its cause.
+
+        Returns why the last one that was refused was.
+        """
+        refused = None
         while unit.emitted:
             position, subscription, result = unit.emitted.pop(0)
             given = partial(unit.event_at, position)
-            self.emissions.add(result, subscription, given, unit.id_at(position), self.clock)
+            refused = self.emissions.add(result, subscription, given, unit.id_at(position), self.clock)
+        return refused
 
     @property
     def cascade(self) -> int:
         """How many events the published event that is at work has led to."""
         return self.emissions.cascade
 
-    def emit_later(self, result: Any, subscription: Subscription, given: Given, cause: int, cascade: int) -> None:
-        """Take what an async handler returned long after it was called. ``cascade`` is what that was then."""
-        self.emissions.add_later(result, subscription, given, cause, self.clock, cascade)
+    def emit_later(
+        self, result: Any, subscription: Subscription, given: Given, cause: int, cascade: int
+    ) -> Exception | None:
+        """Take what an async handler returned long after it was called. ``cascade`` is what that was then. Returns why
+        it was refused, if it was."""
+        return self.emissions.add_later(result, subscription, given, cause, self.clock, cascade)
 
     def lose(self, unit: Unit, position: int, events: int) -> None:
         """Count the published events of an async handler's call that failed long after it was made, each once."""
@@ -406,6 +432,14 @@ class Dispatcher:
             self.clock,
             self.watchdog,
         )
+
+    def _begin_redelivery(self) -> None:
+        if self._chunk is not None:
+            self._close_chunk(self._chunk)
+        self.emissions.new_cause()
+        self._current = self.redeliveries.next_unit(
+            self._subscriptions, self._async_calls, self.clock, self.watchdog
+        )  # fmt: skip
 
     def _flush(self) -> bool:
         """Make all windows that hold anything due; False if none does."""

@@ -163,8 +163,8 @@ class EmissionBuffer:
         """Rows of the emission that was taken last whose turn has not come."""
         self.waiting.appendleft(Emission(event_type, rows, None))
 
-    def add(self, result: Any, subscription: Subscription, given: Given, cause: int, clock: Clock) -> None:
-        """Take what a handler returned. What is no event, or one too many, is that handler's failure.
+    def add(self, result: Any, subscription: Subscription, given: Given, cause: int, clock: Clock) -> Exception | None:
+        """Take what a handler returned. What is no event, or one too many, is that handler's failure, and returned.
 
         ``given`` makes what the handler was given, for the failure; ``cause`` is its event id.
         """
@@ -184,17 +184,19 @@ class EmissionBuffer:
                 raise ValidationError(_WHAT.format(f"{result!r:.100}"))
         except Exception as error:  # a generator of the user's may raise anything; what it yielded before stays emitted
             self._failures.record(subscription, given(), error)
+            return error
+        return None
 
     def add_later(
         self, result: Any, subscription: Subscription, given: Given, cause: int, clock: Clock, cascade: int
-    ) -> None:
-        """Take what a handler returned when the event that it was given was long through.
+    ) -> Exception | None:
+        """Take what a handler returned when the event that it was given was long through; returns its failure, if any.
 
         ``cascade`` is how many events that one's published event had led to when the handler was called.
         """
         kept, self._cascade, self._is_late = self._cascade, cascade, True
         try:
-            self.add(result, subscription, given, cause, clock)
+            return self.add(result, subscription, given, cause, clock)
         finally:
             self._cascade, self._is_late = kept, False
 

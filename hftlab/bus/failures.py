@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 from hftlab.bus.dead_letters import DeadLetters
 from hftlab.bus.subscriptions import Subscription
@@ -43,6 +44,18 @@ class Failure:
         return f"Failure({self.handler}: {type(self.error).__name__}: {self.error})"
 
 
+class FailureSink(Protocol):
+    """Who is told what became of a handler's calls."""
+
+    def record(
+        self, subscription: Subscription, event: Event | EventBatch, error: BaseException, lost: int = 1
+    ) -> None:
+        """Keep one failure."""
+
+    def reject(self, subscription: Subscription, events: Event | EventBatch) -> BreakerOpen:
+        """Keep what a handler's circuit breaker does not let through."""
+
+
 class FailureLog:
     """The latest 100 failures, and the count of all. Iterates from the oldest that is kept."""
 
@@ -70,14 +83,15 @@ class FailureLog:
         if self._unraised is None:
             self._unraised = failure
 
-    def reject(self, subscription: Subscription, events: Event | EventBatch) -> None:
-        """Keep what a handler's circuit breaker does not let through: no failure, but dead letters."""
+    def reject(self, subscription: Subscription, events: Event | EventBatch) -> BreakerOpen:
+        """Keep what a handler's circuit breaker does not let through: no failure, but dead letters. Returns why."""
         count = len(events) if isinstance(events, EventBatch) else 1
         subscription.rejected += count
         subscription.dead_lettered += count
         assert subscription.breaker is not None
         error = BreakerOpen(f"the circuit breaker of {subscription.name} is {subscription.breaker.state.value}")
         self.dead_letters.add(subscription.name, events, error, 0)
+        return error
 
     @property
     def unraised(self) -> bool:

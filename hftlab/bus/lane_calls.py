@@ -10,6 +10,7 @@ from hftlab.bus.coroutines import POSTED, Coroutines, Suspended, Unit
 from hftlab.bus.failures import FailureLog, Given
 from hftlab.bus.mailbox import Call, Mailbox, Mailboxes
 from hftlab.bus.subscriptions import Subscription
+from hftlab.errors import BusError
 from hftlab.events.records import Priority
 
 
@@ -20,8 +21,11 @@ class Outlet(Protocol):
     def cascade(self) -> int:
         """How many events the published event that is at work has led to."""
 
-    def emit_later(self, result: Any, subscription: Subscription, given: Given, cause: int, cascade: int) -> None:
-        """Take what a call returned long after it was made; ``cascade`` is what that was when it was made."""
+    def emit_later(
+        self, result: Any, subscription: Subscription, given: Given, cause: int, cascade: int
+    ) -> Exception | None:
+        """Take what a call returned long after it was made; ``cascade`` is what that was when it was made. Returns why
+        it was refused, if it was."""
 
     def lose(self, unit: Unit, position: int, events: int) -> None:
         """Count the events of a call that failed long after it was made."""
@@ -82,16 +86,24 @@ class LaneCalls:
     def end(self, call: Call, reached: Any) -> None:
         """Take what a call came to: it failed, or returned what is to be emitted."""
         error = reached if isinstance(reached, BaseException) else None
+        refused: Exception | None = None
         if error is not None:
             self.fail(call, error)
         elif reached is not None:
-            self._outlet.emit_later(reached, call.subscription, call.given, call.cause, call.cascade)
+            refused = self._outlet.emit_later(reached, call.subscription, call.given, call.cause, call.cascade)
         call.subscription.completed(error, call.generation)
+        if call.unit.on_end is not None:
+            call.unit.on_end(refused if error is None else error)
 
     def fail(self, call: Call, error: BaseException) -> None:
         """Record a call's failure."""
         self._outlet.lose(call.unit, call.position, call.events)
         self._failures.record(call.subscription, call.given(), error, lost=call.events)
+
+    def left(self, call: Call, why: str) -> None:
+        """Tell whoever asks of a call that was given up, begun or not."""
+        if call.unit.on_end is not None:
+            call.unit.on_end(BusError(f"a call of {call.subscription.name} was given up: {why}"))
 
 
 class Behind:

@@ -209,6 +209,7 @@ class Mailbox:
             # A KeyboardInterrupt is no failure of the handler that it met: the others' turn comes.
             if self._current is call:
                 call.coroutine.close()
+                call.lane.left(call, "it was interrupted")
                 following = self._next(at_once=False)
                 if following is not None:
                     self.go_on(following, None)
@@ -267,6 +268,7 @@ class Mailbox:
             call.coroutine.close()
             call.subscription.missed += call.events
             call.subscription.delivered -= call.events
+            call.lane.left(call, "its handler's queue was emptied")
             if call.subscription.breaker is not None:
                 call.subscription.breaker.release(1, generation=call.generation)
         for one in parked:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from hftlab.bus.redelivery import Done
 from hftlab.errors import BusError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Work
+from hftlab.events.types import Event
 from hftlab.sequence import GapTable
 
 
@@ -20,6 +22,7 @@ class Controls:
     settle: Callable[[], Awaitable[None]]
     withdraw: Callable[[], int]
     tell: Callable[[object], None]
+    redeliver: Callable[[str, Event | EventBatch, Done | None], None]
     flush: Callable[[], None]
     finish: Callable[[], None]
     end: Callable[[], int]
@@ -90,6 +93,14 @@ class Run:
         """Tell the handlers that subscribed to the notice's class, when all rows queued so far are handled."""
         self._check()
         self._controls.tell(notice)
+
+    def redeliver(self, handler: str, event: Event | EventBatch, done: Done | None = None) -> None:
+        """Give one handler an event, or a batch, once more: see ``EventBus.redeliver``.
+
+        An async one is awaited in line. A run that ends before the call has ended tells ``done`` of that.
+        """
+        self._check()
+        self._controls.redeliver(handler, event, done)
 
     def flush(self) -> None:
         """Have what batch handlers wait for delivered by the next ``work`` calls, full or not; the run goes on.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hftlab.bus.chunk import Outcome
-from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
-from hftlab.bus.failures import FailureLog, Given
+from hftlab.bus.coroutines import POSTED, AsyncCalls, OnEnd, Suspended
+from hftlab.bus.failures import FailureSink, Given
 from hftlab.bus.subscriptions import Subscription
 from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock
@@ -22,7 +22,8 @@ from hftlab.events.types import Event
 class Single:
     """``event`` and its row, given to each of ``handlers`` in turn. Driven like a Chunk of one row.
 
-    A notice has no row, and its handlers no ``where``. ``cause`` is what events emitted by the handlers name as theirs.
+    A notice has no row, and its handlers no ``where``; nor is that asked of a redelivered event, which has none either.
+    ``cause`` is what events emitted by the handlers name as theirs. ``on_end``: who is told when the call has ended.
     """
 
     def __init__(
@@ -30,17 +31,21 @@ class Single:
         event: Event | Any,
         rows: Rows | None,
         handlers: Sequence[Subscription],
-        failures: FailureLog,
+        failures: FailureSink,
         coroutines: AsyncCalls,
         cause: int,
         clock: Clock | None = None,
         watchdog: HoldUps | None = None,
+        *,
+        on_end: OnEnd | None = None,
     ) -> None:
         self.event = event
         self._cause = cause
         self.rows = rows
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
+        self.on_end = on_end
+        self.ended = self.posted = False  # its last call has come to something; or will, in its handler's own queue
         self._failures, self._coroutines = failures, coroutines
         self._handlers = handlers
         self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
@@ -50,14 +55,14 @@ class Single:
         """Call the handlers that are left, until one waits."""
         while self._begun < len(self._handlers):
             subscription = self._handlers[self._begun]
-            wanted = subscription.where is None or self._judged(subscription)
+            wanted = self.rows is None or subscription.where is None or self._judged(subscription)
             self._begun += 1
             if not wanted or not self._is_permitted(subscription):
                 continue
             subscription.calls += 1
             subscription.delivered += 1
             begun_ns = time.perf_counter_ns()
-            self._tried = 0
+            self._tried, self.ended = 0, False
             self._call(subscription)
             elapsed_ns = time.perf_counter_ns() - begun_ns
             if elapsed_ns >= self._watchdog.limit_ns:
@@ -92,9 +97,11 @@ class Single:
         if breaker is None or breaker.permits_all or breaker.permit(np.array([self._now_ns()], np.int64))[1]:
             return True
         self._failures.reject(subscription, self.event)
+        self.ended = True
         return False
 
     def _fail(self, subscription: Subscription, error: BaseException) -> None:
+        self.ended = True
         if subscription.breaker is not None:
             subscription.breaker.record_failure(self._now_ns())
         self._failures.record(subscription, self.event, error)
@@ -116,7 +123,10 @@ class Single:
             self._call(subscription)
         elif isinstance(reached, BaseException):
             self._fail(subscription, reached)
-        elif reached is not POSTED:
+        elif reached is POSTED:
+            self.posted = True
+        else:
+            self.ended = True
             if subscription.breaker is not None:
                 subscription.breaker.record(1, self._now_ns())
             if reached is not None:

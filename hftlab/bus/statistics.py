@@ -100,7 +100,8 @@ class BusStatistics:
     ``dropped_oldest``), or given up by ``close`` or the end of a run.
 
     ``emitted``: dispatched emissions; ``emissions_refused``: beyond what one event may lead to. ``failures``: failed
-    calls. ``waits``: publications that found no room. ``capacity``: rows a lane, of all types together. ``run``: the
+    calls. ``retried``: events that were redelivered to one handler each, and count as nothing else (but to that
+    handler). ``waits``: publications that found no room. ``capacity``: rows a lane, of all types together. ``run``: the
     name of the run that is on the bus, or "". ``throughput_hz`` and ``failures_hz``: over the last second that it was
     looked at. ``overload``: the overload breaker's state ("closed" without one), ``overload_share`` the part it lets
     in. ``memory``: the pressure level, 0 to 1, where anything asks for it. ``lanes``: the most urgent first.
@@ -123,6 +124,7 @@ class BusStatistics:
     set_aside: int = 0
     dead_lettered: int = 0
     shed: int = 0
+    retried: int = 0
     conflated: int = 0
     dropped_newest: int = 0
     dropped_oldest: int = 0

@@ -729,6 +729,8 @@ BOUND = 3  # so that half of the places is another number than one place
 class Lane:
     """What a lane's calls are made of, and what they come to."""
 
+    on_end = None
+
     def __init__(self) -> None:
         self.cascade = 0
         self.emitted: list[int] = []

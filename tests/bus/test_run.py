@@ -36,6 +36,7 @@ class FakeBus:
             settle=self.settle,
             withdraw=lambda: self.note("withdraw"),
             tell=lambda notice: self.asked.append(f"tell {notice}"),
+            redeliver=lambda handler, event, done: self.asked.append(f"redeliver {handler} {event}"),
             flush=lambda: self.asked.append("flush"),
             finish=lambda: self.asked.append("finish"),
             end=self.end,
@@ -53,11 +54,12 @@ async def test_it_passes_on_what_its_holder_asks() -> None:
     bus = FakeBus()
     run = bus.run()
     run.offer(trades(3))
+    run.redeliver("totals", trades(1))
     run.flush()
     run.finish()
     run.withdraw()
     await run.settle()
-    assert bus.asked == ["offer 3", "flush", "finish", "withdraw", "settle"]
+    assert bus.asked == ["offer 3", f"redeliver totals {trades(1)}", "flush", "finish", "withdraw", "settle"]
 
 
 def test_it_counts_from_its_beginning_to_its_end() -> None:
