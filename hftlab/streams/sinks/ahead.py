@@ -23,12 +23,12 @@ from hftlab.streams.sinks.behind import Claim, SinkWriter
 class WriteAhead:
     """Appends, then publishes to ``bus``; callers go one after the other.
 
-    ``accepted`` counts rows that were to be published, ``kept`` those that the log has, ``failed`` those of appends
-    that raised and of which the log has nothing, ``unpublished`` those that are kept and the bus did not get.
+    ``accepted`` counts rows that went to the server, ``kept`` those that it has, ``unpublished`` those of them that the
+    bus did not get. Rows of an append that raised and wrote nothing are their caller's again, and count nowhere.
     """
 
     def __init__(self, claim: Claim, bus: KeptBus, *, frame_rows: int, now_ns: Callable[[], int]) -> None:
-        self.accepted = self.kept = self.failed = self.unpublished = 0
+        self.accepted = self.kept = self.unpublished = 0
         self._claim, self._bus, self._frame_rows, self._now_ns = claim, bus, frame_rows, now_ns
         self._lock = asyncio.Lock()
         self._writer: SinkWriter | None = None
@@ -43,7 +43,7 @@ class WriteAhead:
     @property
     def waiting(self) -> int:
         """Rows that are being appended, or of which it is not known yet whether they are kept."""
-        return self.accepted - self.kept - self.failed
+        return self.accepted - self.kept
 
     async def publish(self, events: Event | Iterable[Event] | EventBatch) -> list[int]:
         """Keep events, then publish them; returns their ids."""
@@ -110,7 +110,7 @@ class WriteAhead:
             found = rows - self._known_rows
             self.kept += found
             self.unpublished += found
-            self.failed += self._unsure - found
+            self.accepted -= self._unsure - found
             self._known_rows, self._unsure = rows, 0
         return self._writer
 

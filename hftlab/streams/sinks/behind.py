@@ -106,9 +106,10 @@ class WriteBehind:
         except (TimeoutError, BackgroundFailed):
             pass  # what is left in the buffer says so
         self._ended = True
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
         return self.give_up()
 
     def give_up(self) -> int:
@@ -141,6 +142,7 @@ class WriteBehind:
             if not isinstance(error, FINAL):
                 raise
         finally:
+            self._task = None
             self._tell()
 
     async def _claimed(self) -> SinkWriter:

@@ -210,7 +210,7 @@ class Sink:
             waiting_rows=waiting,
             waiting_bytes=waiting * ROW_BYTES,
             oldest_s=buffer.age_ns(time.monotonic_ns()) / 1e9,
-            dropped=self._dropped + ahead.failed,
+            dropped=self._dropped,
             unstorable=behind.unstorable,
             cut_off=self._cut_off,
             unpublished=ahead.unpublished,

@@ -11,14 +11,13 @@ class SinkStatistics:
     """Counts of rows since the sink was made; ``accepted == kept + waiting_rows + dropped + unstorable + cut_off``.
 
     ``accepted``: what the bus accepted of the wanted types and symbols, or what was published through the sink.
-    ``kept``: acknowledged by the server. ``waiting_rows`` and ``waiting_bytes`` are not: they are what is lost if this
-    process dies now, and ``oldest_s`` is how old the oldest of them is. ``dropped``: found no room
-    (``overflow="drop newest"``), came when the sink had failed, or (``mode="ahead"``) were of an append that raised and
-    wrote nothing. ``unstorable``: rows that no reader could take. ``cut_off``: given up when the sink was closed; some
-    may be kept all the same. ``unpublished``: kept, and not published to the bus, because the append raised halfway or
-    the bus refused them (``mode="ahead"``).
-    ``waits``: how often a publisher was told to wait. ``state``: starting, keeping, standing by (a run is on the bus),
-    waiting for the server, failed, closed. ``trouble``: the latest failure, empty while there is none.
+    ``kept``: acknowledged by the server. ``waiting_rows`` and ``waiting_bytes`` are not: they are what is lost if
+    this process dies now, and ``oldest_s`` is how old the oldest of them is. ``dropped``: found no room
+    (``overflow="drop newest"``), or came when the sink had failed. ``unstorable``: rows that no reader could take.
+    ``cut_off``: given up when the sink was closed; some may be kept all the same. ``unpublished``: kept, and not
+    published to the bus, because the append raised halfway or the bus refused them (``mode="ahead"``). ``waits``:
+    how often a publisher was told to wait. ``state``: starting, keeping, standing by (a run is on the bus), waiting
+    for the server, failed, closed. ``trouble``: the latest failure, empty while there is none.
     """
 
     session: str
