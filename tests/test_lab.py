@@ -272,6 +272,47 @@ async def test_a_replay_begins_at_an_event_id(tmp_path: Path) -> None:
             await lab.replay("btc", start=12).run()
 
 
+async def test_what_is_published_is_kept_and_what_is_replayed_is_not_kept_again(tmp_path: Path) -> None:
+    async with hl.Lab(directory=tmp_path / "data", session="live") as lab:
+        sink = lab.keep()
+        await lab.bus.publish_batch(trades(30))
+        await sink.flush()
+        assert sink.statistics().in_words == "if this process dies now, nothing is lost"
+        assert lab.keep() is sink, "the cell was run again"
+        with pytest.raises(ValidationError, match="the session 'live' has a sink with other options"):
+            lab.keep(mode="ahead")
+        states = set()
+        lab.bus.subscribe(lambda event: states.add(sink.state), hl.MarketDataEvent, name="look")
+        await lab.replay("live").run()
+        assert states == {"standing by"}
+        assert sink.statistics().accepted == 30
+        assert "<b>Sink</b> of live (write-behind, all events)" in lab._repr_html_()
+        await sink.close()
+        again = lab.keep("other", types=hl.OrderEvent)
+        await lab.bus.publish_batch(trades(5))
+        assert again is not sink
+        assert again.statistics().accepted == 0
+        assert (await lab.streams.session("live")).events == 30
+    assert again.closed
+
+
+async def test_closing_a_lab_keeps_what_waited_for_a_missing_number(tmp_path: Path) -> None:
+    async with hl.Lab(directory=tmp_path / "data", session="live") as lab:
+        sink = lab.keep(flush_s=60)
+        source = hl.Source("sim", "trade", rule="plus-one")
+        for number in (1, 2, 4):
+            await lab.bus.publish(hl.MarketDataEvent(symbol="X", price=number, source=source, sequence=number))
+        assert sink.statistics().accepted == 2
+    assert (sink.statistics().accepted, sink.statistics().kept) == (3, 3)
+    async with hl.Lab(directory=tmp_path / "data") as lab:
+        assert (await lab.streams.range("live")).records["price"].tolist() == [1, 2, 4]
+
+
+async def test_a_lab_that_was_not_started_keeps_nothing() -> None:
+    with pytest.raises(NotStarted, match="start"):
+        hl.Lab().keep()
+
+
 async def test_an_unreachable_server_is_told_without_its_password(tmp_path: Path) -> None:
     lab = hl.Lab("redis://user:s3cret-word@127.0.0.1:1/0", tmp_path / "data")
     lab_repr = repr(lab)
