@@ -352,6 +352,24 @@ async def test_what_a_sink_ahead_can_t_do_is_refused_before_anything_is_appended
             await sink.publish(priced(1))
 
 
+async def test_a_close_that_was_cancelled_is_finished_by_the_next_one(
+    one: RedisStreamManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = server_is_away(one, monkeypatch)
+    async with standing(one) as stand:
+        sink = stand.keep()
+        await stand.bus.publish_batch(priced(10))
+        closing = asyncio.create_task(sink.close(60))
+        await until(lambda: sink.closed)
+        closing.cancel()
+        await asyncio.wait([closing])
+        back.set()
+        done = await sink.close(10)
+        assert (done.kept, done.cut_off, done.state) == (10, 0, "closed")
+        assert await sink.close() == done
+        assert prices(await one.range("day")) == list(range(10))
+
+
 async def test_an_event_that_can_t_be_stored_holds_up_no_other(one: RedisStreamManager) -> None:
     async with standing(one) as stand:
         sink = stand.keep()

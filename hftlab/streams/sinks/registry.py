@@ -44,6 +44,7 @@ class Sinks:
         self._made += 1
         # A number each: the work of one that was just closed may take another turn of the loop to end.
         self._begin(f"sink {self._made} of {name}", sink.work)
+        sink.open()
         self._sinks[name] = sink
         return sink
 

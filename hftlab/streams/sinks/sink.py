@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import time
 import warnings
@@ -43,16 +44,20 @@ class Sink:
         self.mode, self.overflow, self.choice = options.mode, options.overflow, options.choice
         self._bus = bus
         self._accepted = self._dropped = self._cut_off = self._waits = 0
-        self._closed = False
+        self._closed = self._ended = False
         self._presses = False
+        self._closing = asyncio.Lock()
         self._buffer = Buffer(options.buffer_rows)
         self._behind = WriteBehind(
             claim, self._buffer, flush_s=options.flush_s, frame_rows=options.frame_rows, now_ns=time.monotonic_ns,
             on_progress=bus.room_made,
         )  # fmt: skip
         self._ahead = WriteAhead(claim, bus, frame_rows=options.frame_rows, now_ns=now_ns)
-        if options.mode == "behind":
-            bus.keep(self)
+
+    def open(self) -> None:
+        """Begin to keep. Harmless when repeated."""
+        if self.mode == "behind":
+            self._bus.keep(self)
 
     # -- what the bus asks ----------------------------------------------------------------------------------------
 
@@ -139,18 +144,23 @@ class Sink:
             await self._behind.flush()
 
     async def close(self, deadline_s: float = 5.0) -> SinkStatistics:
-        """Keep no more, flush for at most ``deadline_s``; what was cut off is said in a warning, too. Idempotent."""
-        if self._closed:
-            return self.statistics()
+        """Keep no more, flush for at most ``deadline_s``; what was cut off is said in a warning, too.
+
+        Idempotent. Safe to cancel: call it again then.
+        """
         self._closed = True
         self._bus.forget(self)
-        self._cut_off += await self._behind.close(deadline_s)
-        self._warn(stacklevel=3)
+        async with self._closing:
+            if not self._ended:
+                # Where this is cancelled, the next call goes on with it.
+                self._cut_off += await self._behind.close(deadline_s)
+                self._ended = True
+                self._warn(stacklevel=3)
         return self.statistics()
 
     def give_up(self) -> None:
         """Close a sink whose work has failed: there is nothing to flush or to wait for. Warns like ``close``."""
-        self._closed = True
+        self._closed = self._ended = True
         self._bus.forget(self)
         self._cut_off += self._behind.give_up()
         self._warn(stacklevel=4)
