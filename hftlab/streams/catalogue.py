@@ -103,15 +103,19 @@ class Catalogue:
                 raise ValidationError(f"a session goes on after others, never after itself; got {successor!r:.100}")
             seen.add(following)
             following = await self._successor(following)
-        other, _ = await self.ensure(successor)
-        held = await self._connections.run(SEAL, (self._keys.session(number).meta,), successor)
+        # Asked first, so that no session is made for nothing; the script decides.
+        held = await self._successor(name) or successor
+        if held == successor:
+            await self.ensure(successor)
+            held = (await self._connections.run(SEAL, (self._keys.session(number).meta,), successor)).decode()
         if not held:
             raise await self._unknown(name)
-        if held.decode() != successor:
+        if held != successor:
             raise SessionSealed(
-                f"the session {name!r} is sealed: {held.decode()!r} goes on after it, not {successor!r}"
+                f"the session {name!r} is sealed, and {held!r} goes on after it: {successor!r} can't; seal that one in "
+                "turn"
             )
-        return await self.by_number(other)
+        return await self.info(successor)
 
     async def _successor(self, name: str) -> str:
         number = await self._connections.call("HGET", self._keys.sessions, name)
