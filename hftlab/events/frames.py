@@ -123,6 +123,14 @@ def peek_frame(data: bytes) -> FrameInfo:
     return FrameInfo(head.event_type, head.rows, head.earliest_ns, head.latest_ns)
 
 
+def verify_frame(data: bytes) -> None:
+    """Check that a frame is whole and undamaged, so that its header may be believed; nothing is decompressed.
+
+    Raises CodecError, SchemaError. About 1 µs for 10 kB.
+    """
+    _whole(data, _head(data))
+
+
 def decode_frame(
     data: bytes,
     *,
@@ -137,15 +145,7 @@ def decode_frame(
     then gain nothing. Allocates 384 bytes a row for a moment, 128 to stay. About 0.07 µs a row, half of it zstd.
     """
     head = _head(data)
-    view = memoryview(data)
-    names_end = _HEADER.size + head.names_bytes
-    if len(data) != names_end + head.rows_bytes:
-        raise CodecError(
-            f"a frame says that it has {names_end + head.rows_bytes} bytes; got {len(data)}: it was cut or damaged"
-        )
-    names, body = view[_HEADER.size : names_end], view[names_end:]
-    if _checksum(view[:_CHECKED], names, body) != head.checksum:
-        raise CodecError("a frame's checksum does not match its bytes: it was damaged on the way or at rest")
+    names, body = _whole(data, head)
     if not 0 <= base <= MAX_LOG_SEQUENCE - MAX_ROWS:
         raise CodecError(f"a frame's base is a log sequence of 0 to {MAX_LOG_SEQUENCE - MAX_ROWS}; got {base}")
     symbol_names, source_names = decode_names(names, head.rows)
@@ -207,6 +207,20 @@ def _head(data: bytes) -> _Head:
 
 
 _TYPES = {int(event_type): event_type for event_type in EventType}
+
+
+def _whole(data: bytes, head: _Head) -> tuple[memoryview, memoryview]:
+    """The names and the rows of a frame, as its bytes; raises CodecError where these are not all, or damaged."""
+    view = memoryview(data)
+    names_end = _HEADER.size + head.names_bytes
+    if len(data) != names_end + head.rows_bytes:
+        raise CodecError(
+            f"a frame says that it has {names_end + head.rows_bytes} bytes; got {len(data)}: it was cut or damaged"
+        )
+    names, body = view[_HEADER.size : names_end], view[names_end:]
+    if _checksum(view[:_CHECKED], names, body) != head.checksum:
+        raise CodecError("a frame's checksum does not match its bytes: it was damaged on the way or at rest")
+    return names, body
 
 
 def _checksum(head: Any, names: Any, body: Any) -> int:
@@ -289,4 +303,5 @@ __all__ = [
     "decode_frame",
     "encode_frame",
     "peek_frame",
+    "verify_frame",
 ]

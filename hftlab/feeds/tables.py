@@ -109,7 +109,12 @@ class _Table:
         """The names on a file's first line."""
         self._capture.skip("header")
         text = piece.lines[0].decode("utf-8", "replace")
-        return [name.strip() for name in next(csv.reader([text], delimiter=self.delimiter), [])]
+        try:
+            return [name.strip() for name in next(csv.reader([text], delimiter=self.delimiter), [])]
+        except csv.Error as error:
+            raise FeedError(
+                f"the first line of {piece.file} is no header of a table: {error}; got {text!r:.100}"
+            ) from None
 
     def map_columns(self, header: list[str], file: str) -> None:
         """Find every field's column in a file's header. Raises FeedError."""

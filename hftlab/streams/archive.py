@@ -227,7 +227,8 @@ class _Scan:
             raise CodecError(f"{self._path}: a header has up to {_MAX_HEADER_BYTES:,} bytes; got {length:,}")
         try:
             return msgspec.msgpack.decode(self._take(length), type=Header).session
-        except msgspec.DecodeError as error:
+        # msgspec lets Python's own error about a text that is not UTF-8 through.
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CodecError(f"{self._path}: its header can't be read: {error}") from None
 
     def entries(self) -> Iterator[tuple[int, bytes]]:

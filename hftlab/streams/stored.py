@@ -10,7 +10,7 @@ import numpy as np
 from hftlab.errors import CodecError
 from hftlab.events import Event, EventBatch, EventType, SourceTable, SymbolTable
 from hftlab.events.entries import decode_entry
-from hftlab.events.frames import decode_frame, peek_frame
+from hftlab.events.frames import decode_frame, peek_frame, verify_frame
 from hftlab.events.records import MAX_LOG_SEQUENCE
 from hftlab.events.rowbytes import take_rows
 from hftlab.streams.keys import FRAME_FIELD, LOG_FIELD
@@ -121,6 +121,8 @@ class StreamReader:
         self._check_type(info.event_type)
         bounds = self._bounds
         if info.latest_ns < bounds.start_ns or info.earliest_ns >= bounds.end_ns:
+            # A frame is passed over only by a header that is sound: a damaged one would lose its rows without a word.
+            verify_frame(data)
             self._last_log = base
             return None
         batch = decode_frame(data, base=base, session_number=self._number, symbols=self._symbols, sources=self._sources)

@@ -29,7 +29,7 @@ from hftlab.events import (
     SourceTable,
     SymbolTable,
 )
-from hftlab.events.frames import MAX_ROWS, FrameInfo, decode_frame, encode_frame, peek_frame
+from hftlab.events.frames import MAX_ROWS, FrameInfo, decode_frame, encode_frame, peek_frame, verify_frame
 from hftlab.events.records import MAX_LOG_SEQUENCE, blank
 from tests.events.forgery import looked_at, opened, sealed, with_names, with_words, words_of
 from tests.events.strategies import events, identical, one_type_batches
@@ -189,8 +189,10 @@ def test_any_byte_that_changes_is_noticed() -> None:
         for change in (1, 0x80, 0xFF):
             damaged = bytearray(FRAME)
             damaged[position] ^= change
-            with pytest.raises(CodecError):
-                decode_frame(bytes(damaged))
+            for read in (decode_frame, verify_frame):
+                with pytest.raises(CodecError):
+                    read(bytes(damaged))
+    verify_frame(FRAME)
 
 
 def test_a_frame_that_was_cut_or_has_more_after_it_is_refused() -> None:
@@ -198,8 +200,9 @@ def test_a_frame_that_was_cut_or_has_more_after_it_is_refused() -> None:
         with pytest.raises(CodecError):
             decode_frame(FRAME[:end])
     for more in (b"\0", FRAME):
-        with pytest.raises(CodecError, match="cut or damaged"):
-            decode_frame(FRAME + more)
+        for read in (decode_frame, verify_frame):
+            with pytest.raises(CodecError, match="cut or damaged"):
+                read(FRAME + more)
 
 
 @given(st.binary(max_size=200))

@@ -1,8 +1,10 @@
-"""Entries that are damaged, foreign or hostile: a clear error that names them, or skipped and counted; never more."""
+"""Entries that are damaged, foreign or hostile: a clear error that names them, or skipped and counted; never more.
+
+Random ones: ``scenarios.hostile_bytes``.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -105,66 +107,15 @@ async def test_a_newer_schema_is_told_apart(manager: RedisStreamManager) -> None
     await check_refused_and_skipped(manager, SchemaError)
 
 
-@pytest.mark.parametrize("seed", range(6))
-async def test_no_damage_to_a_frame_goes_unnoticed(manager: RedisStreamManager, seed: int) -> None:
-    chance = random.Random(seed)
-    for attempt in range(25):
-        damaged = bytearray(FRAME)
-        for _ in range(chance.randint(1, 3)):
-            damaged[chance.randrange(len(damaged))] ^= chance.randint(1, 255)
-        if bytes(damaged) == FRAME:
-            continue
-        await manager._connections.call("DEL", manager._keys.session(1).streams[STREAM])
-        await plant(manager, "log_sequence", 1_000, "frame", bytes(damaged))
-        with pytest.raises(CodecError, match=f"entry {ID}"):
-            await read(manager, "raise")
-        assert manager.statistics().damaged == 0, f"seed {seed}, attempt {attempt}"
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_random_fields_are_an_error_or_an_event(manager: RedisStreamManager, seed: int) -> None:
-    chance = random.Random(seed)
-    names = [
-        "type",
-        "symbol",
-        "price",
-        "received",
-        "source",
-        "flags",
-        "event_id",
-        "cause",
-        "kind",
-        "side",
-        "part",
-        "\0",
-    ]
-    values = [
-        "market",
-        "X",
-        "1",
-        "-1",
-        "nan",
-        "1e400",
-        "",
-        "BUY",
-        "a/b/c/d/e",
-        "0x10",
-        "٣",
-        "9" * 30,
-        "\ud7ff",
-        "TRADE",
-    ]
-    for _ in range(60):
-        fields = [word for _ in range(chance.randint(1, 6)) for word in (chance.choice(names), chance.choice(values))]
-        await manager._connections.call("DEL", manager._keys.session(1).streams[STREAM])
-        await plant(manager, "log_sequence", 1_000, *fields)
-        try:
-            found = log_sequences(await read(manager, "raise"))
-        except CodecError as error:
-            named = ID in str(error)
-        else:
-            named = found == [1_000]
-        assert named, f"seed {seed}: {fields}"
+@pytest.mark.parametrize("bound", [24, 16], ids=["latest", "earliest"])
+async def test_a_frame_whose_bounds_of_arrival_were_damaged_is_not_passed_over_as_too_early_or_too_late(
+    manager: RedisStreamManager, bound: int
+) -> None:
+    # An arrival before or after all that there are: by its header alone, a read would have no need of the frame.
+    far = (-1).to_bytes(8, "little", signed=True) if bound == 24 else (1 << 62).to_bytes(8, "little")
+    at = FRAME.index(trades(10).records["received"][9 if bound == 24 else 0].tobytes())
+    await plant(manager, "log_sequence", 1_000, "frame", FRAME[:at] + far + FRAME[at + 8 :])
+    await check_refused_and_skipped(manager)
 
 
 async def test_an_entry_that_repeats_log_sequences_is_refused(manager: RedisStreamManager) -> None:

@@ -299,3 +299,8 @@ def test_prices_are_the_nearest_floats_whatever_stands_beside_them(
         batch = feeds.read(path, format="csv", symbol="A", unit="s")
     assert batch.column("price") == [7.0, *(float(cell) for cell in cells if cell != "?")]
     assert [damage.line for damage in batch.report.damaged] == [i + 3 for i, cell in enumerate(cells) if cell == "?"]
+
+
+def test_a_first_line_that_no_table_begins_with_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(FeedError, match=r"the first line of .*table\.csv is no header"):
+        read(tmp_path, "symbol,pr\rice", "X,1")

@@ -151,6 +151,13 @@ async def test_a_file_of_a_newer_hftlab_is_refused(one: RedisStreamManager, expo
         await one.import_session(exported, "copy")
 
 
+async def test_a_header_that_is_no_text_is_refused(one: RedisStreamManager, exported: Path) -> None:
+    data = exported.read_bytes()
+    exported.write_bytes(data.replace(b"\xa3day", b"\xa3d\xffy", 1))
+    with pytest.raises(CodecError, match="its header can't be read"):
+        await one.import_session(exported, "copy")
+
+
 async def test_damage_anywhere_is_found_before_anything_is_imported(one: RedisStreamManager, exported: Path) -> None:
     data = exported.read_bytes()
     for position in range(0, len(data), max(1, len(data) // 60)):
