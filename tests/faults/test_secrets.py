@@ -6,9 +6,7 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +14,7 @@ import pytest
 from hftlab.errors import HftlabError
 from hftlab.streams import EmbeddedServer, RedisStreamManager
 from hftlab.streams import address as address_module
+from tests.faults.showing import everything_about
 from tests.streams.batches import trades
 from tests.streams.fakes import fake_server
 from tests.streams.servers import managed
@@ -31,34 +30,6 @@ class Vault:
 
     def url(self, form: str) -> str:
         return form.replace("SECRET", SECRET)
-
-
-def everything_about(error: BaseException, seen: set[int] | None = None) -> Iterator[str]:
-    """The error as any tool could show it: with causes, contexts, notes, and every frame's local variables."""
-    seen = set() if seen is None else seen
-    if id(error) in seen:
-        return
-    seen.add(id(error))
-    yield from traceback.TracebackException.from_exception(error, capture_locals=True).format()
-    yield repr(error)
-    yield repr(vars(error))
-    trace = error.__traceback__
-    while trace is not None:
-        if "hftlab" in trace.tb_frame.f_code.co_filename or "redis" in trace.tb_frame.f_code.co_filename:
-            for value in trace.tb_frame.f_locals.values():
-                yield from shown(value)
-        trace = trace.tb_next
-    for other in (error.__cause__, error.__context__):
-        if other is not None:
-            yield from everything_about(other, seen)
-
-
-def shown(value: Any, depth: int = 2) -> Iterator[str]:
-    """A value as rich or a debugger shows it: its repr, and its plain attributes."""
-    yield repr(value)
-    if depth:
-        for attribute in vars(value).values() if hasattr(value, "__dict__") else ():
-            yield from shown(attribute, depth - 1)
 
 
 @pytest.fixture
@@ -79,6 +50,15 @@ URLS = [
     "redis://alice:SECRET#@127.0.0.1",
     "redis://alice:SECRET/@127.0.0.1:1",
     "redis://alice:SECRET@[::1",
+    "redis+cluster://alice:SECRET@127.0.0.1:1,127.0.0.1:2",
+    "rediss+cluster://:SECRET@127.0.0.1:1/",
+    "redis+cluster://127.0.0.1:1?username=alice&password=SECRET",
+    "redis+cluster://alice:SECRET@127.0.0.1:1/3",
+    "redis+cluster://alice:SECRET@127.0.0.1:1,[::1",
+    "redis+cluster://alice:SECRET@127.0.0.1:1,",
+    "unix+cluster://alice:SECRET@127.0.0.1:1",
+    "rediss://alice:SECRET@127.0.0.1:1?ssl_ca_certs=/nowhere",
+    "rediss://alice:SECRET@127.0.0.1:1?ssl_cert_reqs=maybe",
     "http://alice:SECRET@127.0.0.1",
     "redis://127.0.0.1?wrong=SECRET&other=SECRET",
 ]

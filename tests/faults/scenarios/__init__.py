@@ -1,0 +1,16 @@
+"""The scenarios, by what is damaged. Importing this package enters them all (see ``tests.faults.suite``)."""
+
+from tests.faults.scenarios import (  # noqa: F401
+    damaged_log,
+    dropped_replies,
+    faulty_stream,
+    full_server,
+    hostile_bytes,
+    killed_process,
+    power_loss,
+    secrets_hidden,
+    server_killed,
+    server_paused,
+    several_producers,
+    storm,
+)
