@@ -389,7 +389,8 @@ class RedisStreamManager:
     def state(self) -> str:
         """Whether the server answers: ``ok``, ``silent for 3.1 s``, ``away (trying again for 4 s: …)``, or ``refusing
         writes: …`` until it takes one again. It is known from what is under way: ask nothing, and nothing is owed."""
-        return self._connections.state
+        # The traceback of a constructor that failed shows a manager without connections.
+        return self._connections.state if hasattr(self, "_connections") else "ok"
 
     def __repr__(self) -> str:
         durability = self._durability.in_words if self._durability is not None else "durability not asked for yet"

@@ -189,6 +189,9 @@ async def _joined(nodes: list[ClusterNode], replicas: int) -> None:
         await node.call("CLUSTER", "REPLICATE", nodes[0].id)
     for node in nodes[len(primaries) :]:
         await condition(lambda: _replicates(node))  # noqa: B023
+    # Who has not heard that it is a replica would not vote for it.
+    for node in primaries:
+        await condition(lambda: _knows(node, replicas))  # noqa: B023
 
 
 async def agree(nodes: list[ClusterNode], known: int) -> None:
@@ -217,6 +220,10 @@ async def answers(node: ClusterNode) -> None:
 async def _replicates(node: ClusterNode) -> bool:
     said = await node.call("INFO", "replication")
     return bool(said.get("master_link_status") == "up")
+
+
+async def _knows(node: ClusterNode, replicas: int) -> bool:
+    return str(await node.call("CLUSTER", "NODES")).count("slave") == replicas
 
 
 async def condition(holds: Any, deadline_s: float = 20.0) -> None:

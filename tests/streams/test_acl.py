@@ -14,7 +14,7 @@ from hftlab.streams import Address, EmbeddedServer, RedisStreamManager
 from hftlab.streams.permissions import DURABILITY, IN_CLUSTER, NEEDED
 from hftlab.streams.refusals import judge
 from hftlab.streams.urls import read_address
-from tests.streams.batches import log_sequences, mixed, trades
+from tests.streams.asking import everything
 from tests.streams.servers import fresh_namespace, managed
 
 PASSWORD = "s3cr3t-password"
@@ -30,47 +30,16 @@ async def user_with(server: EmbeddedServer, rules: tuple[str, ...], namespace: s
     return RedisStreamManager(url, namespace=namespace, progress=False, deadline_s=1.0)
 
 
-async def everything(manager: RedisStreamManager) -> None:
-    """All that labs ask a server for."""
-    async with manager:
-        batch = mixed(300)
-        first = await manager.append(batch, session="day")
-        await manager.append(batch, session="day")
-        await (await manager.writer("day", "w")).append(trades(10))
-        await manager.publish(trades(1, seed=1), session="day")
-        assert log_sequences(await manager.range("day", start=first.first_event_id + 7)) == list(range(7, 311))
-        assert (await manager.get(first.first_event_id)).event_id == first.first_event_id
-        tail = manager.tail("day", after=0)
-        assert log_sequences(await anext(tail))[0] == 0
-        await tail.aclose()  # type: ignore[attr-defined]
-        await manager.rename("day", "other")
-        assert [info.name for info in await manager.sessions()] == ["other"]
-        await _groups(manager)
-        await manager.delete("other")
-
-
-async def _groups(manager: RedisStreamManager) -> None:
-    call = manager._connections.call
-    stream = manager._keys.session((await manager.session("other")).number).streams
-    key = next(iter(stream.values()))
-    await call("XGROUP", "CREATE", key, "g", "0")
-    ((_, entries),) = await call("XREADGROUP", "GROUP", "g", "c", "COUNT", 2, "STREAMS", key, ">")
-    await call("XAUTOCLAIM", key, "g", "d", 0, "0")
-    assert await call("XACK", key, "g", entries[0][0]) == 1
-    await call("XINFO", "GROUPS", key)
-    await call("XGROUP", "DESTROY", key, "g")
-    # A lease is judged by the server's clock.
-    assert await call("EVAL", "return redis.call('TIME')", 0)
-
-
 async def test_the_rules_are_enough_for_everything(server: EmbeddedServer) -> None:
     namespace = fresh_namespace()
     manager = await user_with(server, NEEDED, namespace)
-    await everything(manager)
-    assert "unknown" in repr(manager)
+    async with manager:
+        await everything(manager)
+        assert "unknown" in repr(manager)
     known = await user_with(server, (*NEEDED, *DURABILITY), namespace)
-    await everything(known)
-    assert "kill -9 yes" in repr(known)
+    async with known:
+        await everything(known)
+        assert "kill -9 yes" in repr(known)
 
 
 @pytest.mark.parametrize("left_out", [rule for rule in NEEDED if rule[0] in "~+"])

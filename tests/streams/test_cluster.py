@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from hftlab.errors import AuthenticationFailed, ServerRefused, ServerUnreachable, ValidationError
-from hftlab.events import EventBatch
+from hftlab.events import EventBatch, EventType, SourceTable, SymbolTable
+from hftlab.events.group_ports import Commit, Effect
 from hftlab.streams import RedisStreamManager
 from hftlab.streams.cluster import ClusterAddress, Node, View, read_view
 from hftlab.streams.permissions import IN_CLUSTER, NEEDED
 from hftlab.streams.urls import read_address
 from tests.faults.full_run import FULL
 from tests.faults.history import check_history
-from tests.streams.batches import content, log_sequences, mixed, trades
+from tests.streams.asking import everything
+from tests.streams.batches import log_sequences, mixed, trades
 from tests.streams.cluster import Cluster, ClusterNode, cluster_of, condition, namespaces_on, running_cluster, slot_of
 from tests.streams.fakes import fake_server
 from tests.streams.servers import BINARIES, binary_of, until
@@ -49,15 +51,7 @@ async def test_a_lab_is_found_on_whichever_node_has_its_slot(emptied: Cluster, i
     # One node is enough of an address, whichever it is.
     url = f"redis+cluster://127.0.0.1:{emptied.nodes[(index + 1) % 3].port}"
     async with RedisStreamManager(url, namespace=namespace, progress=False) as manager:
-        batch = mixed(500)
-        first = await manager.append(batch, session="day")
-        assert (await manager.append(batch, session="day")).duplicate
-        assert content(await manager.range("day")) == content(batch)
-        assert (await manager.get(first.first_event_id)).event_id == first.first_event_id
-        assert [info.name for info in await manager.sessions()] == ["day"]
-        tail = manager.tail("day", after=0)
-        assert log_sequences(await anext(tail))[0] == 0
-        await tail.aclose()  # type: ignore[attr-defined]
+        await everything(manager)
         assert manager.statistics().retries == 0
         assert manager.address.connection["port"] == emptied.nodes[index].port
     assert await emptied.nodes[index].call("DBSIZE") > 0
@@ -117,6 +111,31 @@ async def test_a_slot_that_moves_during_appends_loses_nothing_and_doubles_nothin
 async def _follow(manager: RedisStreamManager, seen: list[int]) -> None:
     async for batch in manager.tail("day", after=0):
         seen += log_sequences(batch)
+
+
+async def test_a_member_of_a_group_reads_and_commits_each_event_once_though_the_slot_moves(emptied: Cluster) -> None:
+    namespace = namespaces_on(0)[0]
+    symbols, sources = SymbolTable(), SourceTable()
+    seen: list[int] = []
+    async with manager_on(emptied, namespace) as manager:
+        await manager.append(trades(20), session="day")
+        member = await manager.member("day", "g", types=EventType.MARKET_DATA, symbols=symbols, sources=sources)
+        checkpoint = await member.acquire()
+        assert checkpoint is not None
+        serial = checkpoint.serial
+        for turn in range(6):
+            await manager.append(trades(20, seed=turn + 1), session="day")
+            source, target = emptied.nodes[turn % 3], emptied.nodes[(turn + 1) % 3]
+            moving = asyncio.create_task(emptied.move(namespace, source, target, batch=1))
+            while len(seen) < 20 * (turn + 2):
+                page = await member.read(EventType.MARKET_DATA, 7)
+                seen += [number for batch in page.batches for number in log_sequences(batch)]
+                serial += 1
+                effect = Effect("INCRBY", "events", (b"%d" % sum(map(len, page.batches)),))
+                await member.commit(Commit(serial, len(seen), transactions=((effect,),)))
+            await moving
+        assert seen == list(range(140))
+        assert int(await manager._connections.call("GET", f"{{{namespace}}}:u:events")) == 140
 
 
 async def test_a_lab_whose_slot_is_being_moved_waits_until_it_is_there(emptied: Cluster) -> None:
