@@ -30,6 +30,10 @@ KEYED = "-"
 """The token of a writer that is known by its content: nobody can take over from it, all write the same."""
 
 
+class WriterForgotten(AppendConflict):
+    """The session knows nothing of a writer that had been made for it."""
+
+
 class Record(NamedTuple):
     """What the server knows of a writer: rows in all, and of its current batch the row at which that starts, the log
     sequences of its first and last row, its entries and their bytes."""
@@ -127,6 +131,8 @@ class Appending:
         """How many rows the server had when it was first asked; None: it was not asked."""
         self._progress = 0
         self._named: set[str] = set()
+        # Tells a session from another one that was made later under the same number.
+        self._created_ns: bytes | None = None
 
     async def run(self, record: Record | None = None) -> Record:
         """Append what is missing. ``record``: what the server is known to know, else it is asked.
@@ -165,9 +171,18 @@ class Appending:
             "EVAL", SYNCHRONISE.text, 2, self._keys.meta, self._keys.writers, identity.field, mode, identity.token,
             identity.digest,
         )  # fmt: skip
+        await link.send("HGET", self._keys.meta, "created_ns")
         await link.receive()
-        status, record = read_record(await link.receive())
+        reply, created_ns = await link.receive(), await link.receive()
+        status, record = read_record(reply)
         self._raise_for(status, record)
+        if self._created_ns not in (None, created_ns):
+            raise UnknownSession(
+                f"the session {self._session!r} (number {self._keys.number}) was flushed or deleted, and made again, "
+                f"while rows were appended to it: {self._progress:,} that had been acknowledged are gone with it. "
+                "Append the batch again"
+            )
+        self._created_ns = created_ns
         if record.rows < self._offset:
             raise AppendConflict(
                 f"the server has {record.rows:,} rows of the writer {self._shown}, and had acknowledged "
@@ -244,8 +259,14 @@ class Appending:
     def _raise_for(self, status: Status, record: Record) -> None:
         if status is Status.GONE:
             raise UnknownSession(
-                f"the session {self._session!r} (number {self._keys.number}) does not exist any more: somebody "
-                "deleted it; append again to make a new one"
+                f"the session {self._session!r} (number {self._keys.number}) does not exist any more: it was "
+                "flushed or deleted; append again to make a new one"
+            )
+        if status is Status.FORGOTTEN:
+            raise WriterForgotten(
+                f"the session {self._session!r} (number {self._keys.number}) knows nothing of the writer "
+                f"{self._shown}, which had written {self._offset:,} rows there: it was flushed or deleted, and made "
+                "again since, or a crash lost it. What was acknowledged is gone: append it again, with a new writer"
             )
         if status is Status.FENCED:
             raise WriterFenced(

@@ -10,7 +10,8 @@ class StreamStatistics:
     """Counts since the manager was made.
 
     ``appends`` calls that wrote, ``duplicates`` calls that found everything there, ``resumed`` calls that found a
-    part there; ``events_appended``, ``entries_appended`` and ``bytes_appended`` (frames or fields, before the
+    part there, ``remade`` publications that found their session gone (deleted, flushed) and began it again;
+    ``events_appended``, ``entries_appended`` and ``bytes_appended`` (frames or fields, before the
     protocol); ``answered_twice`` chunks that the server had applied already when they were sent again; ``retries``
     tries after a failure, ``reconnects`` connections that had to be made anew while an append was under way;
     ``entries_read``, ``events_read``, ``bytes_read``; ``damaged`` entries that were skipped on request, and
@@ -21,6 +22,7 @@ class StreamStatistics:
     appends: int = 0
     duplicates: int = 0
     resumed: int = 0
+    remade: int = 0
     events_appended: int = 0
     entries_appended: int = 0
     bytes_appended: int = 0
@@ -59,6 +61,7 @@ class Counters:
         self.appends = 0
         self.duplicates = 0
         self.resumed = 0
+        self.remade = 0
         self.events_appended = 0
         self.entries_appended = 0
         self.bytes_appended = 0

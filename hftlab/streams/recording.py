@@ -11,7 +11,7 @@ from pathlib import Path
 from hftlab.errors import AppendConflict, SessionExists, UnknownSession, ValidationError
 from hftlab.events import Event, EventBatch
 from hftlab.events.ports import SessionInfo
-from hftlab.streams.appending import Appending, Identity, Pipeline
+from hftlab.streams.appending import Appending, Identity, Pipeline, WriterForgotten
 from hftlab.streams.archive import ArchiveRows, check_archive
 from hftlab.streams.catalogue import Catalogue
 from hftlab.streams.cutting import FORMATS, BatchRows, Format
@@ -99,9 +99,10 @@ class Recording:
         name = self.session_name if session is None else session
         try:
             return await (await self._publisher(name)).append(batch, format=form)
-        except UnknownSession:
+        except (UnknownSession, WriterForgotten):
             # Deleted since: it is made again, as it was made at first.
             self._publishers.pop(name, None)
+            self._pipeline.connections.counters.remade += 1
         return await (await self._publisher(name)).append(batch, format=form)
 
     async def _publisher(self, name: str) -> Writer:

@@ -179,7 +179,9 @@ class Retention:
         streams = list(keys.streams.values())
         entries = stored_bytes = 0
         keep_from = []
-        located = [reply.decode() for reply in await self._connections.run(LOCATE, streams, cut)]
+        # Of a session's end, what lies before it: an append may have come there since.
+        place = cut - 1 if everything else cut
+        located = [reply.decode() for reply in await self._connections.run(LOCATE, streams, place)]
         for stream, last in zip(streams, located, strict=True):
             if last == "-":
                 keep_from.append("0-0")
@@ -194,12 +196,10 @@ class Retention:
         """Remove it, or None where something changed since ``info`` was asked for."""
         keys = self._reading.keys.session(info.number)
         weighed = await self._below(keys, cut, cut >= info.events)
-        prefix = keys.meta.removesuffix(":meta")
-        groups = f"{prefix}:groups"
-        names = sorted(name.decode() for name in await self._connections.call("SMEMBERS", groups))
-        hashes = [f"{prefix}:g:{name}" for name in names]
+        names = sorted(name.decode() for name in await self._connections.call("SMEMBERS", keys.groups))
+        hashes = [keys.group_prefix + name for name in names]
         status, *unhandled = await self._connections.run(
-            TRIM, (keys.meta, groups, *keys.streams.values(), *hashes),
+            TRIM, (keys.meta, keys.groups, *keys.streams.values(), *hashes),
             cut, info.trimmed, int(force), weighed.stored_bytes, weighed.entries, *weighed.keep_from, *names,
         )  # fmt: skip
         if status == Trimmed.GONE:

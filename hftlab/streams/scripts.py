@@ -42,6 +42,8 @@ class Status(enum.IntEnum):
     """No log sequences are left."""
     SEALED = 9
     """The session has a successor."""
+    FORGOTTEN = 10
+    """The session knows nothing of this named writer: it was flushed and made again, or lost the claim in a crash."""
 
 
 _PROLOGUE = """
@@ -81,7 +83,8 @@ if mode == 'read' then
 end
 if mode == 'renew' then
   local mine = string.match(token, '^[^.]+')
-  if not known or string.match(known.token, '^[^.]+') ~= mine then return reply(4, known) end
+  if not known then return reply(10) end
+  if string.match(known.token, '^[^.]+') ~= mine then return reply(4, known) end
 end
 known = known or {digest = digest, rows = 0, start = 0, first = 0, last = 0, entries = 0, bytes = 0}
 known.token = token
@@ -109,7 +112,7 @@ if known then
   if known.token ~= token then return reply(4, known) end
   if known.digest ~= digest then return reply(5, known) end
 elseif token ~= '-' then
-  return reply(4)
+  return reply(10)
 else
   known = {token = token, digest = digest, rows = 0, start = 0, first = 0, last = 0, entries = 0, bytes = 0}
 end

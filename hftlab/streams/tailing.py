@@ -117,7 +117,14 @@ class Tail:
     async def _caught_up(self, info: SessionInfo) -> AsyncIterator[EventBatch]:
         """What lies between what was reached and the end that ``info`` says."""
         rows = last = 0
-        async for batch in self._range(info, self._reached):
+        batches = self._range(info, self._reached)
+        while True:
+            try:
+                batch = await anext(batches, None)
+            except UnknownSession:
+                raise self._gone(info.number) from None
+            if batch is None:
+                break
             rows, last = rows + len(batch), int(batch.records["log_sequence"][-1]) + 1
             yield batch
         trimmed = int(await self._reading.connections.call("HGET", self._keys(info).meta, "trimmed") or 0)

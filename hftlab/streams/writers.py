@@ -108,10 +108,11 @@ class Writer:
         """Append all rows of a batch; returns once all are acknowledged.
 
         Unlike the manager's ``append``, calling again with the same batch writes it again. Raises WriterFenced when
-        another writer took the name, AppendConflict when the server lost acknowledged rows, UnknownSession when the
-        session was deleted, ServerUnreachable and ServerRefused after the deadline. Where it raises or is cancelled,
-        none, some first part or all of the batch was written; ``rows`` counts it once the next call has asked. Up to
-        4,096 calls wait for their turn; one more is refused with a StreamError.
+        another writer took the name, AppendConflict when the server lost acknowledged rows (also by FLUSHALL, when the
+        session was made again), UnknownSession when the session was deleted, ServerUnreachable and ServerRefused after
+        the deadline. Where it raises or is cancelled, none, some first part or all of the batch was written; ``rows``
+        counts it once the next call has asked. Up to 4,096 calls wait for their turn; one more is refused with a
+        StreamError.
         """
         async with self._turn():
             await self._pipeline.inspect(batch)
@@ -145,8 +146,8 @@ class Writer:
         if self._waiting > MOST_WAITING:
             raise StreamError(
                 f"{MOST_WAITING:,} calls wait for their turn already, and this one was not done: more is written as "
-                f"the writer {self.name!r} of {self.session!r} than the server takes, or it does not answer. Await each "
-                "call before the next one, or make a batch of many events"
+                f"the writer {self.name!r} of {self.session!r} than the server takes, or it does not answer. Await "
+                "each call before the next one, or make a batch of many events"
             )
         self._waiting += 1
         try:
