@@ -160,3 +160,26 @@ def test_the_end_of_a_loop_ends_its_work_and_another_loop_may_start_it_again() -
         assert not supervisor.running
     assert begun == [1, 1]
     asyncio.run(supervisor.close())
+
+
+async def test_work_that_is_added_runs_beside_the_rest_and_ends_with_it_or_by_itself() -> None:
+    supervisor = Supervisor("lab")
+    with pytest.raises(BackgroundFailed, match="lab can't begin the work 'more': it is not running"):
+        supervisor.add("more", forever)
+    supervisor.start(work=forever)
+    supervisor.add("more", forever)
+    with pytest.raises(BackgroundFailed, match="it has work of that name"):
+        supervisor.add("more", forever)
+    ended = asyncio.Event()
+
+    async def short() -> None:
+        ended.set()
+
+    for _ in range(2):
+        ended.clear()
+        supervisor.add("short", short)
+        await ended.wait()
+        await asyncio.sleep(0)
+    supervisor.raise_failure()
+    await supervisor.close()
+    assert not supervisor.running

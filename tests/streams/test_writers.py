@@ -149,3 +149,22 @@ async def test_publishing_into_a_deleted_session_makes_it_again(one: RedisStream
 async def test_what_is_no_event_is_not_published(one: RedisStreamManager, wrong: object) -> None:
     with pytest.raises(ValidationError):
         await one.publish(wrong, session="day")  # type: ignore[arg-type]
+
+
+async def test_a_writer_tells_how_many_of_its_rows_are_there_after_an_append_that_was_cancelled(
+    streams: RedisStreamManager,
+) -> None:
+    writer = await streams.writer("day", "recorder", frame_rows=10)
+    assert await writer.settle() == 0
+    await writer.append(trades(25))
+    assert await writer.settle() == 25
+    assert (await streams.session("day")).events == 25
+    appending = asyncio.create_task(writer.append(trades(5_000, seed=1)))
+    await until(lambda: streams.statistics().entries_appended > 5)
+    appending.cancel()
+    await asyncio.wait([appending])
+    rows = await writer.settle()
+    assert rows == (await streams.session("day")).events == len(await streams.range("day"))
+    assert 25 < rows <= 5_025
+    await writer.append(trades(5_000, seed=1)[rows - 25 :])
+    assert content(await streams.range("day")) == content(trades(25)) + content(trades(5_000, seed=1))
