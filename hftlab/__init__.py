@@ -7,6 +7,7 @@ The packages, in the order in which an event meets them::
     feeds, sim  captures, tables and a simulated market into batches
     streams     Redis Streams: sessions, appends, reads, the embedded server
     replay      a session back through handlers
+    pipeline    a session followed live, once through any crash: checkpoints, transactions, dead letters
     bus         lanes, queues, subscriptions, dispatch
     flow        what gives way under load: rules, breakers, throttles
     memory      how much memory there is left
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     )
     from hftlab.lab import Lab, run
     from hftlab.metrics import Histogram
+    from hftlab.pipeline import EventProcessor, RetryPolicy
     from hftlab.replay import Replay
     from hftlab.ring import Ring
     from hftlab.sequence import Deduplicator, Gap, GapReason, GapState, GapTable, Ordering, Sequencer
@@ -75,6 +77,7 @@ _HOMES = {
         "BreakerSettings", "BreakerChange", "OverloadSettings", "OverloadChange", "ShedRule", "ShedChange",
         "SizeBounds", "Throttle", "Watermarks",
     ),
+    "hftlab.pipeline": ("EventProcessor", "RetryPolicy"),
     "hftlab.replay": ("Replay",),
     "hftlab.streams": ("RedisStreamManager", "EmbeddedServer"),
     "hftlab.ring": ("Ring",),

@@ -7,6 +7,7 @@ import datetime as dt
 import html
 import math
 import os
+import re
 import warnings
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -23,10 +24,13 @@ from hftlab.errors import HandlerFailed, NotStarted, ValidationError
 from hftlab.events.frames import DEFAULT_ROWS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
+from hftlab.pipeline import EventProcessor, ProcessorSettings, RetryPolicy
+from hftlab.pipeline.settings import named
 from hftlab.replay import Replay, Selection
 from hftlab.replay.replay import DEFAULT_PREFETCH
 from hftlab.sequence import GapTable, Ordering
 from hftlab.streams import EmbeddedServer, RedisStreamManager
+from hftlab.streams.ranges import wanted_types
 from hftlab.streams.sinks import Sink, Sinks
 from hftlab.streams.sinks.choosing import Choice
 from hftlab.streams.sinks.options import Mode, OnFull, SinkOptions
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hftlab.clock.times import Time
+    from hftlab.pipeline.settings import Checks, Transforms
     from hftlab.replay.selection import Where
     from hftlab.streams.ranges import Types
 
@@ -87,6 +92,7 @@ class Lab:
         self._streams: RedisStreamManager | None = None
         self._supervisor = Supervisor("lab")
         self._sinks = Sinks(self.bus, self._supervisor.add)
+        self._processors: dict[tuple[str, str], EventProcessor] = {}
         self._starting = asyncio.Lock()
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -132,6 +138,10 @@ class Lab:
         async with self._starting:
             failure: Exception | None = None
             expired = False
+            processors, self._processors = list(self._processors.values()), {}
+            for processor in processors:
+                if processor.running:
+                    await processor.stop(deadline_s=drain_s)
             if self._supervisor.running and self._supervisor.failure is None and self.bus.run is None:
                 # No more will come: what waits for missing numbers goes on without them.
                 self.bus.end_session()
@@ -284,6 +294,59 @@ class Lab:
         """
         options = SinkOptions(Choice(types, symbols), mode, overflow, flush_s, frame_rows, buffer_rows, name)
         return self._sinks.keep(self.streams, session, options)
+
+    def processor(
+        self,
+        group: str,
+        session: str | None = None,
+        *,
+        types: Types | None = None,
+        start: Time | None = None,
+        restart: bool = False,
+        validate: Checks = None,
+        transform: Transforms = None,
+        ordering: Ordering | None = None,
+        retry: RetryPolicy | None = None,
+        checkpoint_s: float = 0.25,
+        lease_s: float = 10.0,
+        name: str | None = None,
+        bus: EventBus | None = None,
+    ) -> EventProcessor:
+        """A processor that takes a session (this lab's own) through the bus's handlers, once, through any crash.
+
+        ``group`` is whose position it goes on from: one that is new begins at ``start``, which is ``"start"`` (None),
+        ``"now"``, a time, or an event id; with ``restart``, one that exists is moved there by the next ``start()``.
+        ``types`` are event classes. ``validate`` are functions from records (a structured array of one type) to a
+        boolean array, False for a dead letter; ``transform`` are functions from an EventBatch to another one, or None
+        for nothing; both may be one, several, or a dict by name. ``retry`` says when failed calls are made again,
+        ``checkpoint_s`` how long what is handled waits for its commit, ``lease_s`` how long a member that died without
+        a word keeps the group. ``ordering`` replaces the lab's, ``bus`` the lab's bus.
+
+        Running the cell again returns the processor that runs. Nothing is read before ``await processor.start()``.
+        """
+        streams = self.streams
+        chosen = streams.session_name if session is None else session
+        known = self._processors.get((group, chosen))
+        if known is not None and known.running:
+            return known
+        settings = ProcessorSettings(
+            group=group,
+            session=chosen,
+            types=wanted_types(types),
+            start=start,
+            restart=restart,
+            validate=named("validate", validate),
+            transform=named("transform", transform),
+            ordering=ordering or self.ordering,
+            retry=retry or RetryPolicy(),
+            checkpoint_s=checkpoint_s,
+            lease_s=lease_s,
+            name=name,
+        )
+        spill = self.directory / "letters" / f"{re.sub('[^A-Za-z0-9_.-]', '_', f'{chosen}-{group}')}.spill"
+        processor = EventProcessor(streams, bus or self.bus, settings, spill=spill, key=streams.key)
+        self._processors[group, chosen] = processor
+        return processor
 
     # -- looked at ------------------------------------------------------------------------------------------------
 

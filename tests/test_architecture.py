@@ -30,7 +30,7 @@ ENGINE: dict[str, frozenset[str]] = {
     "sequence": row("events clock ring metrics"),
     "bus": row("events clock ring memory sequence flow metrics"),
     "streams": row("events clock memory flow metrics"),
-    "pipeline": row("events clock memory flow metrics sequence"),
+    "pipeline": row("events clock memory flow metrics sequence supervise"),
     "replay": row("events clock memory flow metrics sequence"),
     "feeds": row("events clock ring metrics"),
     "sim": row("events clock metrics"),

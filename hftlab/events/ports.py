@@ -304,11 +304,22 @@ class FailedCalls(Protocol):
     def __iter__(self) -> Iterator[FailedCall]: ...
 
 
+class DeadLetterShelf(Protocol):
+    """The latest dead letters of a bus, and who is to keep them for good. ``bus.DeadLetters`` is one."""
+
+    port: DeadLetterPort | None
+
+
 class RunBus(Protocol):
-    """What a replay needs of a bus. ``bus.EventBus`` is one."""
+    """What a replay, or a processor, needs of a bus. ``bus.EventBus`` is one."""
 
     symbols: SymbolTable
     sources: SourceTable
+
+    @property
+    def dead_letters(self) -> DeadLetterShelf:
+        """What handlers failed on."""
+        ...
 
     @property
     def failures(self) -> FailedCalls:

@@ -57,6 +57,8 @@ class GapReason(enum.IntEnum):
     """``give_up`` said so."""
     SKIPPED = 6
     """A replay was moved forwards over it."""
+    GONE = 7
+    """The log does not have it any more: it was trimmed before it was read, or somebody deleted it."""
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -364,6 +364,10 @@ class RedisStreamManager:
         """
         return await self._catalogue.succeed(session, successor)
 
+    def key(self, key: str) -> str:
+        """The server's name for a key that a processor's transactions call ``key``."""
+        return self._keys.user(key)
+
     # -- what it is like ----------------------------------------------------------------------------------------------
 
     async def durability(self) -> Durability:

@@ -1,0 +1,376 @@
+"""``Life``: the time for which a processor is the active member of its group in one session.
+
+The bus is driven in slices. Whenever it has handled all that it was given, and it is time for it, a *cut* is made:
+batch handlers get what they have waited for, and what is then true is committed in one step (see ``committing``): the
+position, what is held before it, the users' effects, the dead letters. Handling goes on while that is on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hftlab.errors import GroupLost, GroupTaken, StreamError
+from hftlab.events.group_ports import Checkpoint, GroupConsumer, GroupPage, Letter
+from hftlab.events.ports import BusRun, DrivenClock
+from hftlab.events.records import EventType
+from hftlab.pipeline.committing import Committing
+from hftlab.pipeline.letterbox import Letterbox
+from hftlab.pipeline.losses import Losses
+from hftlab.pipeline.merging import StreamMerge
+from hftlab.pipeline.outgoing import Outgoing
+from hftlab.pipeline.passage import Passage
+from hftlab.pipeline.reading import Readers
+from hftlab.pipeline.retries import Retries
+
+SLICE_NS = 400_000
+MOST_UNCOMMITTED = 1 << 20
+"""How many rows are handled beyond the last commit, at most, while the server does not take the next one."""
+
+MOST_EFFECTS = 10_000
+"""How many commands wait for a commit before one is made."""
+
+
+class End(enum.Enum):
+    """Why a life ended."""
+
+    STOPPED = "it was told to stop"
+    SUCCEEDED = "the session has a successor, and all of it is handled"
+    TAKEN = "another member of the group took over"
+
+
+@dataclass
+class Tally:
+    """What a processor has done, over all its lives."""
+
+    read: int = 0
+    entries: int = 0
+    redelivered: int = 0
+    damaged: int = 0
+    handled: int = 0
+    emitted: int = 0
+    cuts: int = 0
+    acknowledged: int = 0
+    effects: int = 0
+    refused_effects: int = 0
+    retries: int = 0
+    invalid: int = 0
+    dropped: int = 0
+    commits: int = 0
+    groups_lost: int = 0
+    by_type: dict[EventType, int] = field(default_factory=dict)
+
+    def keep(self, passage: Passage) -> None:
+        """Take over the counts of a passage that ends."""
+        self.invalid += passage.invalid
+        self.dropped += passage.dropped
+
+    def add(self, committing: Committing) -> None:
+        """Take over the counts of a life that ends."""
+        self.commits += committing.saved
+        self.acknowledged += committing.acknowledged
+        self.effects += committing.effects
+        self.refused_effects += committing.refusals
+
+
+class Life:
+    """Reads, handles and commits until it is told to stop, or has to. Made with the lease and a run on the bus.
+
+    ``checkpoint_s`` is how long what was handled waits for its commit.
+    """
+
+    def __init__(
+        self,
+        consumer: GroupConsumer,
+        checkpoint: Checkpoint,
+        run: BusRun,
+        clock: DrivenClock,
+        passage: Passage,
+        letterbox: Letterbox,
+        retries: Retries,
+        losses: Losses,
+        tally: Tally,
+        now_ns: Callable[[], int],
+        *,
+        checkpoint_s: float,
+        lease_s: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.consumer = consumer
+        self.events = consumer.session.events
+        self.successor = ""
+        self.merge = StreamMerge(consumer.types, checkpoint.log_sequence, checkpoint.held)
+        self.readers = Readers(consumer, self.merge, self._page, self.wake)
+        self._outgoing = Outgoing(letterbox, checkpoint, consumer.session.number)
+        self.committing = Committing(
+            consumer, checkpoint, now_ns, on_saved=self._saved, on_trouble=self._outgoing.trouble, wake=self.wake
+        )  # fmt: skip
+        self._run, self._clock, self._passage = run, clock, passage
+        self._letterbox, self._retries, self._losses, self._tally = letterbox, retries, losses, tally
+        self._now_ns, self._checkpoint_s, self._lease_s = now_ns, checkpoint_s, lease_s
+        self._on_change = on_change
+        self._counted = (run.handled, run.emitted)
+        self._woken = asyncio.Event()
+        self._stopping = self._wanted = False
+        self._flushed = True
+        self._cut_at = time.monotonic()
+        self._moved_at = self._behind_since = time.monotonic()
+        self._lease_failure: StreamError | None = None
+        self._broken: BaseException | None = None
+
+    # -- from outside -------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look again at once at what there is to do."""
+        self._woken.set()
+        self._on_change()
+
+    def stop(self) -> None:
+        """Take nothing more in, finish what was, commit, and end."""
+        self._stopping = True
+        self.wake()
+
+    def want_commit(self) -> None:
+        """Commit at the next cut, however recent the last one is."""
+        self._wanted = True
+        self.wake()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that the session is known to have was taken in."""
+        return self.merge.empty and self.merge.position >= self.events and self._passage.pressed is None
+
+    @property
+    def behind_s(self) -> float:
+        """For how long something of what the session is known to have was not taken in."""
+        return 0.0 if self.caught_up else time.monotonic() - self._behind_since
+
+    @property
+    def position(self) -> int:
+        """Every row before it was taken in, but for those that are held."""
+        pressed = self._passage.pressed
+        return self.merge.position if pressed is None else int(pressed.records["log_sequence"][0])
+
+    @property
+    def uncommitted(self) -> int:
+        """How many log sequences were taken in since the last commit."""
+        return max(self.position - self.committing.checkpoint.log_sequence, 0)
+
+    @property
+    def trouble(self) -> StreamError | None:
+        """What keeps the server from being read, or from saving."""
+        return self.committing.trouble or self.readers.trouble
+
+    # -- living -------------------------------------------------------------------------------------------------------
+
+    async def live(self) -> End:
+        """Go on until there is a reason to end. Raises GroupLost, GroupTaken; cancelling leaves what is not committed.
+
+        Nothing is released here, and the run is left on the bus: their owner does both.
+        """
+        tasks = [*self.readers.begin(), asyncio.create_task(self._stay(), name="processor: lease")]
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
+        try:
+            return await self._drive()
+        finally:
+            self._count()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self.committing.close()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+            self.wake()
+
+    async def _drive(self) -> End:
+        while True:
+            self._raise_failure()
+            work = self._run.work(1 << 62, time.perf_counter_ns() + SLICE_NS)
+            if work.awaiting:
+                await self._run.settle()
+                continue
+            await asyncio.sleep(0)
+            if not work.idle or work.pending:
+                continue
+            # All that the bus was given is handled.
+            self._count()
+            if self._passage.offer():
+                self._flushed = False
+                continue
+            if self._ended and self._passage.stage.statistics().held_rows:
+                # What is open at the end of a session is lost, and lets go what it held.
+                self._passage.finish()
+                continue
+            if self._wants_cut():
+                if not self._flushed:
+                    self._flushed = True
+                    self._run.flush()
+                    continue
+                self._cut()
+            if (end := self._end()) is not None:
+                return end
+            if self._retry() or self._take():
+                continue
+            await self._rest()
+
+    def _take(self) -> bool:
+        """Take in what is due; whether there was anything."""
+        if self._stopping or self.uncommitted >= MOST_UNCOMMITTED:
+            return False
+        if self._passage.pressed is not None:
+            return self._passage.press() or self._passage.waiting
+        batch, holes = self.merge.take()
+        for hole in holes:
+            self._passage.tell(*self._losses.add(self.consumer.session, hole, self._now_ns()))
+        if batch is None:
+            return bool(holes)
+        self.readers.taken()
+        self._moved_at = time.monotonic()
+        self._passage.take(batch)
+        return True
+
+    def _retry(self) -> bool:
+        """Try again what is due for it; whether there was anything."""
+        if self._stopping:
+            return False
+        tried = self._retries.begin(self._run, self._now_ns(), self.committing.settle)
+        self._tally.retries += tried
+        return tried > 0
+
+    # -- cuts ---------------------------------------------------------------------------------------------------------
+
+    def _wants_cut(self) -> bool:
+        if self.committing.busy or self._retries.under_way:
+            return False
+        if self.committing.waiting_effects >= MOST_EFFECTS:
+            return True
+        recent = time.monotonic() - self._cut_at < self._checkpoint_s
+        if recent and not self._wanted and not self._stopping and not self._ended:
+            return False
+        return self.dirty
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something was handled that is not committed."""
+        held: tuple[int, ...] = tuple(self._passage.stage.held_log_sequences.tolist())
+        return self.committing.dirty(self.position, held, self._letterbox.waiting)
+
+    def _cut(self) -> None:
+        stage = self._passage.stage
+        self._cut_at, self._wanted = time.monotonic(), False
+        self._tally.cuts += 1
+        self.committing.begin(
+            self.position, stage.held_log_sequences, msgspec.msgpack.encode(stage.memory()), self._outgoing.take()
+        )
+
+    @property
+    def _ended(self) -> bool:
+        return bool(self.successor) and self.caught_up
+
+    def _end(self) -> End | None:
+        """Why to end now: all is committed that will be."""
+        if not (self._stopping or self._ended) or self.committing.busy or self._retries.under_way or self.dirty:
+            return None
+        return End.STOPPED if self._stopping else End.SUCCEEDED
+
+    # -- resting ------------------------------------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Nothing can be done now: batch handlers get what they wait for, and then time has to pass."""
+        if not self._flushed:
+            self._flushed = True
+            self._run.flush()
+            return
+        if not self.merge.empty and not self._stopping:
+            self.readers.nudge(self.merge.behind)
+        timeout_s = self._until_next()
+        self._woken.clear()
+        if self._failed or timeout_s <= 0.0:
+            await asyncio.sleep(0)
+        else:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(timeout_s, self._woken.set)
+            try:
+                await self._woken.wait()
+            finally:
+                timer.cancel()
+        self._let_time_pass()
+
+    def _until_next(self) -> float:
+        """How long nothing can happen by time alone."""
+        due_s = 1.0
+        now = time.monotonic()
+        if not self.committing.busy and self.dirty:
+            due_s = min(due_s, self._cut_at + self._checkpoint_s - now)
+        if self._passage.stage.due_ns is not None:
+            due_s = min(due_s, self._moved_at + self._passage.stage.ordering.deadline_s - now)
+        if (retry_ns := self._retries.due_ns) is not None and not self._stopping:
+            due_s = min(due_s, (retry_ns - self._now_ns()) / 1e9)
+        return max(due_s, 0.0)
+
+    def _let_time_pass(self) -> None:
+        """A gap whose deadline passes while nothing comes is lost; by how long nothing came, not by whose clock."""
+        stage = self._passage.stage
+        if self._stopping or not self.merge.empty:
+            return
+        silent_s = time.monotonic() - self._moved_at
+        if stage.wants_work or (stage.due_ns is not None and silent_s >= stage.ordering.deadline_s):
+            self._passage.advance(max(stage.due_ns or 0, stage.clock_ns))
+
+    # -- what comes ---------------------------------------------------------------------------------------------------
+
+    def _page(self, event_type: EventType, page: GroupPage) -> None:
+        rows = sum(map(len, page.batches))
+        tally = self._tally
+        tally.read += rows
+        tally.entries += page.entries
+        tally.redelivered += page.redelivered
+        tally.by_type[event_type] = tally.by_type.get(event_type, 0) + rows
+        if self.caught_up:
+            self._behind_since = time.monotonic()
+        self.events = max(self.events, page.events)
+        self.successor = page.successor or self.successor
+        for letter in page.damaged:
+            tally.damaged += 1
+            self._letterbox.add(letter)
+        self.wake()
+
+    async def _stay(self) -> None:
+        """Keep the lease while there is nothing to commit, or a commit takes long."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            try:
+                await self.consumer.renew()
+            except (GroupTaken, GroupLost) as error:
+                self._lease_failure = error
+                self.wake()
+                return
+            except StreamError:
+                continue  # the readers and the commits tell of it
+
+    def _saved(self, kept: Sequence[Letter]) -> None:
+        self._outgoing.saved()
+        self._retries.add(kept)
+
+    @property
+    def _failed(self) -> BaseException | None:
+        return self._broken or self.readers.failure or self.committing.failure or self._lease_failure
+
+    def _raise_failure(self) -> None:
+        failure = self._failed
+        if failure is not None:
+            raise failure
+
+    def _count(self) -> None:
+        handled, emitted = self._run.handled, self._run.emitted
+        self._tally.handled += handled - self._counted[0]
+        self._tally.emitted += emitted - self._counted[1]
+        self._counted = handled, emitted
