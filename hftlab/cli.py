@@ -233,6 +233,7 @@ async def _demo_in(folder: str, parsed: argparse.Namespace) -> int:
         print(f"   {len(batch):,} events, {result.stored_bytes / len(batch):.1f} bytes each, {rate:,.0f} events/s")
         again = await lab.streams.append(batch, session="demo")
         print(f"   appended again, by mistake: {'nothing' if again.duplicate else 'EVERYTHING'} was written twice")
+        print(f"   {(await lab.streams.durability()).in_words}")
 
         wide = {"BTCUSDT": 0, "ETHUSDT": 0}
 

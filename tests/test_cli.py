@@ -136,6 +136,7 @@ def test_the_demo_records_replays_and_writes_a_report(tmp_path: Path, capsys: py
     told = capsys.readouterr().out
     assert "the same digest both times" in told
     assert "nothing was written twice" in told
+    assert "an event that append() acknowledged survives: kill -9 yes" in told
     page = report.read_text(encoding="utf-8")
     assert digest_in(told) in page
     assert "Plotly.newPlot" in page

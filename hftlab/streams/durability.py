@@ -45,7 +45,8 @@ class Durability:
     @property
     def in_words(self) -> str:
         """What an acknowledged append survives, for people."""
-        return f"an acknowledged append survives: kill -9 {self.kill}, power loss {self.power}{self._warning}"
+        survives = f"kill -9 {self.kill}, power loss {self.power}{self._warning}"
+        return f"an event that append() acknowledged survives: {survives}"
 
     @property
     def kill(self) -> str:
@@ -66,7 +67,8 @@ class Durability:
             return self._snapshot
         words = {
             "always": "yes",
-            "everysec": "all but the last second or two",
+            # Synced once a second, and the last one may not be through yet: 1 s at best, 2 s measured at worst.
+            "everysec": "all but the last 1 to 2 s",
             "no": "what the system had written by then",
         }
         return words.get(self.appendfsync or "", "unknown")
