@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,10 +20,11 @@ from tests.faults.suite import NO_SERVER, Scenario, Trial, attempt, chosen
 from tests.faults.table import as_json, table
 
 SERVERS = ("embedded", "redis-server")
+Planned = tuple[Scenario, str, int]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what was asked for. Returns 0, 1 where a promise was broken, 2 where nothing could be run."""
+    """Run what was asked for. Returns 0, 1 where a promise was broken, 2 where not all could be run."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help="rows (F1) or scenarios by name (all)")
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds of each (20)")
@@ -37,16 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     binaries = _binaries(SERVERS if parsed.server == "both" else (parsed.server,))
     seeds = range(parsed.first_seed, parsed.first_seed + parsed.seeds)
-    trials = []
-    with tqdm(total=sum(1 for _ in _plan(scenarios, binaries, seeds)), unit="trial", mininterval=0.5) as bar:
-        for scenario, server, seed in _plan(scenarios, binaries, seeds):
-            bar.set_description(f"{scenario.row} {scenario.name} {server}")
-            trial = _tried(scenario, server, binaries.get(server, Path()), seed, parsed.scale)
-            trials.append(trial)
-            if trial.error:
-                bar.write(f"FAILED {scenario.row} {scenario.name}, {server}, seed {seed}; again: {trial.again}")
-                bar.write(trial.error)
-            bar.update()
+    trials: list[Trial] = []
+    stopped = False
+    try:
+        _run(list(_plan(scenarios, binaries, seeds)), binaries, parsed.scale, trials)
+    except KeyboardInterrupt:
+        stopped = True
     print(table(trials))
     if parsed.json is not None:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
@@ -54,15 +52,30 @@ def main(arguments: list[str] | None = None) -> int:
     failed = [trial for trial in trials if trial.error]
     for trial in failed:
         print(f"FAILED {trial.scenario.row} {trial.scenario.name}, {trial.server}, seed {trial.seed}: {trial.again}")
+    if stopped:
+        print(f"stopped after {len(trials)} trials")
     if failed:
         return 1
-    return 0 if any(trial.passed for trial in trials) else 2
+    return 2 if stopped or not any(trial.passed for trial in trials) else 0
 
 
-def _plan(scenarios: list[Scenario], binaries: dict[str, Path], seeds: range) -> Iterator[tuple[Scenario, str, int]]:
-    for scenario in scenarios:
-        for server in binaries if scenario.needs_server else (NO_SERVER,):
-            for seed in seeds:
+def _run(plan: list[Planned], binaries: dict[str, Path], scale: float, trials: list[Trial]) -> None:
+    """Run all trials, one after the other, and add them to ``trials``; a failure is told at once."""
+    with tqdm(plan, unit="trial", mininterval=0.5) as bar:
+        for scenario, server, seed in bar:
+            bar.set_description(f"{scenario.row} {scenario.name} {server}")
+            trial = _tried(scenario, server, binaries.get(server, Path()), seed, scale)
+            trials.append(trial)
+            if trial.error:
+                bar.write(f"FAILED {scenario.row} {scenario.name}, {server}, seed {seed}; again: {trial.again}")
+                bar.write(trial.error)
+
+
+def _plan(scenarios: list[Scenario], binaries: dict[str, Path], seeds: range) -> Iterator[Planned]:
+    # Seed by seed: what is stopped halfway has tried everything about as often.
+    for seed in seeds:
+        for scenario in scenarios:
+            for server in binaries if scenario.needs_server else (NO_SERVER,):
                 yield scenario, server, seed
 
 
@@ -89,4 +102,6 @@ def _binaries(servers: tuple[str, ...]) -> dict[str, Path]:
 
 
 if __name__ == "__main__":
+    # What was run until then is told, also where a deadline of the caller's ends it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
