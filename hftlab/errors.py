@@ -38,6 +38,7 @@
     │   └── UnreadWouldBeLost              trimming would take events that a group has not handled yet
     ├── ReplayError
     │   └── EmptyRange (LookupError)       start, end and filters leave nothing to replay
+    ├── SpillFull                          the file for dead letters that no server takes has reached its bound
     ├── NotStarted                         something was asked of a lab that has not been started
     └── BackgroundFailed                   a background task died; the cause is chained
 
@@ -205,6 +206,10 @@ class ReplayError(HftlabError):
 
 class EmptyRange(ReplayError, LookupError):
     """Start, end and filters leave nothing to replay; the message says what the session has."""
+
+
+class SpillFull(HftlabError):
+    """The file for dead letters that no server takes has reached its bound; nothing of that call was written."""
 
 
 class NotStarted(HftlabError):

@@ -12,7 +12,7 @@ All times are ns UTC; all positions are log sequences of one session.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -195,7 +195,7 @@ class GroupLog(Protocol):
         group: str,
         *,
         types: Sequence[EventType] | frozenset[EventType],
-        start: object = None,
+        start: Any = None,
         restart: bool = False,
         name: str | None = None,
         lease_s: float = 10.0,

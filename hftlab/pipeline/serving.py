@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -239,7 +239,7 @@ class Serving:
 
     # -- membership ---------------------------------------------------------------------------------------------------
 
-    async def _member(self, session: str, start: object, restart: bool) -> GroupConsumer:
+    async def _member(self, session: str, start: Any, restart: bool) -> GroupConsumer:
         settings = self._settings
         return await self._log.member(
             session, settings.group, types=settings.types, start=start, restart=restart, name=settings.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     session: str
     types: frozenset[EventType] = frozenset(EventType)
-    start: object = None
+    start: Any = None
     restart: bool = False
     validate: tuple[tuple[str, Check], ...] = ()
     transform: tuple[tuple[str, Transform], ...] = ()
