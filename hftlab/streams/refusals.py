@@ -180,7 +180,10 @@ def _what_to_set(error: ssl.SSLError) -> str:
 
 def _maybe_tls(words: str, address: Address) -> str:
     """A connection that ends at once, or never answers, is often one side's that speaks TLS alone."""
-    ended = any(one in words for one in ("reset by peer", "closed by server", "Protocol Error", "EOF"))
+    ended = any(
+        one in words
+        for one in ("reset by peer", "closed by server", "Connection lost", "Broken pipe", "Protocol Error", "EOF")
+    )
     if address.scheme == "redis":
         return "If it speaks TLS, write rediss:// instead of redis://. " if ended else ""
     if address.scheme == "rediss":
