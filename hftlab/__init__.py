@@ -90,7 +90,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "__version__",
-    "Lab", "run", "EventBus", "Replay", "EventProcessor", "RetryPolicy", "RedisStreamManager", "EmbeddedServer", "Ring", "SystemClock", "VirtualClock",
+    "Lab", "run", "EventBus", "Replay", "EventProcessor", "RetryPolicy", "RedisStreamManager", "EmbeddedServer", "Ring",
+    "SystemClock", "VirtualClock",
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
