@@ -1,4 +1,8 @@
-"""The scenarios, by what is damaged. Importing this package enters them all (see ``tests.faults.suite``)."""
+"""The scenarios, by what is damaged. Importing this package enters them all (see ``tests.faults.suite``).
+
+A row may have several. Rows that are about handlers and lanes are tests of their own beside this folder: F13 in
+``test_poison``, F14 in ``test_overload``.
+"""
 
 from tests.faults.scenarios import (  # noqa: F401
     damaged_log,
