@@ -211,7 +211,8 @@ class Lab:
         return self.bus.gaps
 
     async def sessions(self) -> pd.DataFrame:
-        """What is recorded, a row a session: start and end (arrival, UTC), events, counts by type, symbols, bytes."""
+        """What is recorded, a row a session: start and end (arrival, UTC), events, counts by type, symbols, bytes, and
+        ``trimmed``: the first log sequence that is still there."""
         import pandas as pd
 
         self.bus.raise_failures()
@@ -229,6 +230,7 @@ class Lab:
             **{t.topic: [info.counts.get(t.topic, 0) for info in listed] for t in EventType},
             "symbols": [", ".join(info.symbols[:10]) + (" …" if len(info.symbols) > 10 else "") for info in listed],
             "stored_bytes": [info.stored_bytes for info in listed],
+            "trimmed": [info.trimmed for info in listed],
         }
         return pd.DataFrame(data, index=pd.Index([info.name for info in listed], name="session"))
 

@@ -51,6 +51,12 @@ class RedisStreamManager:
     name none (else one is made up). ``on_damaged`` is what reads do with entries that can't be read: ``"raise"``, or
     ``"skip"`` and count them in ``statistics()``. ``progress`` shows a bar for appends of more than a second. Nothing
     connects before it is needed; ``open`` connects and asks for the server's durability.
+
+    What piles up while the server is away, or slower than its users, is bounded. Each ``append`` that is under way has
+    its batch, up to 82,000 rows encoded ahead (some 1 MB) and ``in_flight`` calls, and waits for ``deadline_s`` without
+    progress at most. Each writer, and ``publish`` in each session, has up to 4,096 calls that wait for their turn; one
+    more is refused at once. A read has ``prefetch`` pages of each type, a tail one reply of up to 64 entries of each.
+    Who calls without awaiting (a task an event) decides how many appends there are.
     """
 
     # What the repr needs, also in the traceback of a constructor that failed.

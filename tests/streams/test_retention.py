@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from hftlab.errors import HftlabError, UnknownEvent, UnknownSession, UnreadWouldBeLost, ValidationError
 from hftlab.events import EventBatch, OrderEvent, SourceTable, SymbolTable
+from hftlab.events.group_ports import Commit
 from hftlab.events.ports import LogRange
 from hftlab.events.records import event_id
 from hftlab.streams import EmbeddedServer, RedisStreamManager
 from tests.streams.batches import START_NS, STEP_NS, content, log_sequences, mixed, trades
+from tests.streams.members import active, everything
 from tests.streams.servers import in_a_loop, managed
 
 
@@ -246,3 +248,26 @@ async def test_a_trimmed_session_can_not_be_exported(one: RedisStreamManager, tm
     await one.trim("day", keep_events=100)
     with pytest.raises(HftlabError):
         await one.export_session("day", f"{tmp_path}/day.hftlab")
+
+
+async def test_a_real_group_holds_trimming_back_and_goes_on_after_it_was_forced(server: EmbeddedServer) -> None:
+    async with managed(server, frame_rows=50) as manager:
+        await manager.append(mixed(1_000), session="day")
+        consumer, _ = await active(manager)
+        seen = await everything(consumer)
+        assert len(seen) == 1_000
+        await consumer.commit(Commit(serial=1, log_sequence=400, held=(320,)))
+        assert (await manager.trim("day", before=event_id(1, 320))).trimmed == 320
+        with pytest.raises(UnreadWouldBeLost, match="2 by the group"):
+            await manager.trim("day", before=event_id(1, 401))
+        forced = await manager.trim("day", before=event_id(1, 900), force=True)
+        assert list(forced.lost.values()) == [501]
+        # What is pending was trimmed: the next member is not held up by it.
+        await consumer.release()
+        again, checkpoint = await active(manager)
+        assert checkpoint.log_sequence == 400
+        await manager.append(mixed(100, seed=1), session="day")
+        logs = log_sequences(await everything(again))
+        assert logs[-200:] == list(range(900, 1_100))
+        await again.commit(Commit(serial=checkpoint.serial + 1, log_sequence=1_100))
+        assert (await manager.trim("day", keep_events=0)).lost == {}
