@@ -181,8 +181,13 @@ async def test_a_live_async_handlers_end_is_told_when_its_queue_came_to_it(bus: 
     signals: list[str] = []
     bus.subscribe(waits, "market", name="waits")
     bus.subscribe(lambda event: signals.append(event.signal_type), "signal", name="signals")
+
+    def done(error: BaseException | None) -> None:
+        assert len(seen) == 3
+        ends(error)
+
     async with pumped(bus):
-        bus.redeliver("waits", trades(3), ends)
+        bus.redeliver("waits", trades(3), done)
         await until(lambda: bus.statistics().retried == 3)
         assert (seen, ends.all) == ([], [])
         gate.set()

@@ -354,6 +354,15 @@ def test_an_emitted_event_that_is_tried_again_is_not_taken_for_another(box: Lett
     assert again.log_sequence == -1
 
 
+def test_two_emitted_events_that_are_tried_again_keep_their_own_counts(box: Letterbox) -> None:
+    for tries in (1, 5):
+        box.put(Failed("totals", trades([0], session_number=0, flags=[EMITTED]), KeyError(), attempts=tries))
+    batches = [box.retrying(one) for one in box.take()]
+    for batch in batches:
+        box.put(Failed("totals", batch, KeyError()))
+    assert [one.attempts for one in box.take()] == [2, 6]
+
+
 def test_a_retry_on_a_bus_goes_on_with_its_count(clock: Clock) -> None:
     def fails(event: object) -> None:
         raise KeyError
