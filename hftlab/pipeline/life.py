@@ -223,7 +223,7 @@ class Life:
 
     def _take(self) -> bool:
         """Take in what is due; whether there was anything."""
-        if self._stopping or self.uncommitted >= MOST_UNCOMMITTED:
+        if self._stopping or self.uncommitted >= MOST_UNCOMMITTED or self.committing.waiting_effects >= MOST_EFFECTS:
             return False
         if self._passage.pressed is not None:
             return self._passage.press() or self._passage.waiting

@@ -23,6 +23,9 @@ from hftlab.sequence import GapState
 from hftlab.sequence.gaps import gap_of
 from hftlab.sequence.stage import Ordered, OrderStage
 
+OFFERED_ROWS = 8_192
+"""How many rows the bus is given at once."""
+
 Check = Callable[[Rows], npt.NDArray[np.bool_]]
 """Takes the records of one type, a structured array, and returns a boolean array: False is an invalid row."""
 Transform = Callable[[EventBatch], EventBatch | None]
@@ -159,25 +162,26 @@ class Passage:
 
     def offer(self) -> bool:
         """Hand on what is ready, as far as the run has room; whether anything went."""
-        moved = False
-        while self._ready:
+        offered = 0
+        while self._ready and offered < OFFERED_ROWS:
             first = self._ready[0]
             if isinstance(first, Told):
-                if moved:
+                if offered:
                     # Handlers hear of it when the rows before it are through.
                     break
                 self._clock.advance_to(first.moment_ns)
                 self._run.tell(first.notice)
                 self._ready.popleft()
                 return True
-            taken = self._run.offer(first)
+            # The next cut can only be made when all that was offered is handled.
+            taken = self._run.offer(first[: OFFERED_ROWS - offered])
             self.offered += taken
-            moved |= taken > 0
+            offered += taken
             if taken < len(first):
                 self._ready[0] = first[taken:]
                 break
             self._ready.popleft()
-        return moved
+        return offered > 0
 
 
 def _judged(batch: EventBatch, name: str, check: Check) -> tuple[npt.NDArray[np.bool_], dict[int, str]]:

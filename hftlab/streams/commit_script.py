@@ -28,13 +28,15 @@ local function look(key)
 end
 local function accept()
   for key, one in pairs(draft) do
-    if one.base and not one.replaced then
-      for field, value in pairs(one.base.values) do
-        if one.values[field] == nil then one.values[field] = value end
-      end
+    local base = one.base
+    if base and not one.replaced then
+      -- Into what is known, not the other way round: thousands of transactions may follow on one hash.
+      for field, value in pairs(one.values) do base.values[field] = value end
+      base.kind, base.fresh, base.touched, base.sketch = one.kind, one.fresh, one.touched, one.sketch
+    else
+      one.base = nil
+      known[key] = one
     end
-    one.base = nil
-    known[key] = one
   end
   draft = {}
 end
