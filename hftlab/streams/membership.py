@@ -66,6 +66,8 @@ class Membership:
 
     async def acquire(self) -> Taken | None:
         """Become the active member and claim all that is pending; None while another one is (``holder``)."""
+        # Whatever comes of it: what this member had before is over.
+        self.token = ""
         self._turns += 1
         token = f"{self._nonce}.{self._turns}"
         said = holder_text(self.name)

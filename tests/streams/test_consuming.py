@@ -191,6 +191,9 @@ async def test_a_member_whose_lease_ran_out_goes_on_until_another_one_takes_over
     for refused in (zombie.read(MARKET, 10), zombie.commit(Commit(1, 50)), zombie.renew()):
         with pytest.raises(GroupTaken, match="who has it: second"):
             await refused
+    assert await zombie.acquire() is None
+    with pytest.raises(GroupTaken, match="not the active member"):
+        await zombie.read(MARKET, 10)
     await zombie.release()
     assert log_sequences(await everything(second)) == list(range(100))
     await second.commit(Commit(1, 100))
