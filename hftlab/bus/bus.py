@@ -294,8 +294,8 @@ class EventBus:
         handled. A batch is copied, 16 ns a row; 65,536 events may wait.
 
         ``done`` is called once, on the bus's thread, when all its calls have ended: with None if they went well, else
-        with the first error, also where the handler was cancelled meanwhile or the bus closed. Without ``done``, what
-        was given up in that way becomes a dead letter. Raises ValidationError for a handler that there is not, or that
+        with the first error, also where the handler was cancelled meanwhile or the bus closed. Whatever was not got
+        done is a dead letter then, and so at the port. Raises ValidationError for a handler that there is not, or that
         takes no such events, BusFull, BusClosed, and BusBusy while a run is on the bus (use ``run.redeliver``).
         """
         self._gate.check_not_closed()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hftlab.errors import HandlerTimeout
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 _Coroutine = Coroutine[Any, Any, Any]
 
 
-OnEnd = Callable[[BaseException | None], None]
+class OnEnd(Protocol):
+    """Who wants to know how a call ended."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """It has come to something; ``error``: a failure that was recorded by somebody else."""
+
+    def lost(self, why: str) -> None:
+        """It will never come to anything: it was given up, or interrupted."""
 
 
 class Unit(Protocol):
@@ -30,7 +37,7 @@ class Unit(Protocol):
 
     @property
     def on_end(self) -> OnEnd | None:
-        """Who is told when its call has ended, and with which error that nobody recorded; None: nobody asks."""
+        """Who is told how its call ended; None: nobody asks."""
 
     def keep_at(self, position: int) -> Given:
         """Makes what a call was given, for later: it holds nothing of the bus's memory."""

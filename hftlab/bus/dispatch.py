@@ -27,7 +27,6 @@ from hftlab.bus.single import Single
 from hftlab.bus.subscriptions import Subscription
 from hftlab.bus.watchdog import HoldUps
 from hftlab.clock import Clock
-from hftlab.errors import BusError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Observer, Work
 from hftlab.events.records import EventType
@@ -323,8 +322,10 @@ class Dispatcher:
             return True
         self._current = None
         if unit.on_end is not None:
-            if not unit.posted:
-                unit.on_end(refused if unit.ended else BusError("the handler's call was interrupted"))
+            if unit.ended:
+                unit.on_end.ended(refused)
+            elif not unit.posted:
+                unit.on_end.lost("it was interrupted")
         elif isinstance(unit, Delivery):
             queue = self._backlog.queues[unit.due.event_type]
             self.dead_lettered += queue.lose(unit.due, unit.lost_places)

@@ -10,7 +10,6 @@ from hftlab.bus.coroutines import POSTED, Coroutines, Suspended, Unit
 from hftlab.bus.failures import FailureLog, Given
 from hftlab.bus.mailbox import Call, Mailbox, Mailboxes
 from hftlab.bus.subscriptions import Subscription
-from hftlab.errors import BusError
 from hftlab.events.records import Priority
 
 
@@ -93,7 +92,7 @@ class LaneCalls:
             refused = self._outlet.emit_later(reached, call.subscription, call.given, call.cause, call.cascade)
         call.subscription.completed(error, call.generation)
         if call.unit.on_end is not None:
-            call.unit.on_end(refused if error is None else error)
+            call.unit.on_end.ended(refused if error is None else error)
 
     def fail(self, call: Call, error: BaseException) -> None:
         """Record a call's failure."""
@@ -103,7 +102,7 @@ class LaneCalls:
     def left(self, call: Call, why: str) -> None:
         """Tell whoever asks of a call that was given up, begun or not."""
         if call.unit.on_end is not None:
-            call.unit.on_end(BusError(f"a call of {call.subscription.name} was given up: {why}"))
+            call.unit.on_end.lost(why)
 
 
 class Behind:

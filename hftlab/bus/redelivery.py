@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,7 +53,8 @@ class Redelivery:
         self._batch = None if isinstance(given, Event) else _owned(given, tables)
         self._count = 1 if isinstance(given, Event) else len(given)
         self._tables, self._failures, self._done = tables, failures, done
-        self._begun = self._open = 0  # events whose call was made; calls that have not ended
+        self._begun = 0  # events whose call was made
+        self._open: list[Event | EventBatch] = []  # what the calls that have not ended were given
         self._told = False
 
     def __len__(self) -> int:
@@ -78,8 +80,15 @@ class Redelivery:
 
     def take(self, subscription: Subscription) -> Event | EventBatch | None:
         """What the next call is given; None for a row that no event can be made of, which failed then."""
+        given = self._take(subscription)
+        if given is not None:
+            self._open.append(given)
+        elif not self._open and not self.left:
+            self.tell()
+        return given
+
+    def _take(self, subscription: Subscription) -> Event | EventBatch | None:
         begun = self._begun
-        self._open += 1
         if subscription.batched:
             batch = self.batch[begun : begun + subscription.batch_rows]
             following = np.flatnonzero(batch.records["type"] != batch.records["type"][0])
@@ -108,20 +117,36 @@ class Redelivery:
         self._note(error)
         return error
 
-    def ended(self, error: BaseException | None) -> None:
-        """One of its calls has ended; ``error``: what nobody recorded here."""
-        self._open -= 1
+    def ended(self, given: Event | EventBatch, error: BaseException | None) -> None:
+        """One of its calls has ended; ``error``: a failure that was not recorded here."""
+        self._open = [one for one in self._open if one is not given]
         self._note(error)
         if not self._open and not self.left:
             self.tell()
 
+    def lost(self, given: Event | EventBatch, why: str) -> None:
+        """One of its calls will never come to anything: that is a dead letter."""
+        if not self._told:
+            error = BusError(f"a call of {self.handler} was given up: {why}")
+            self._failures.dead_letters.add(self.handler, given, error, 0)
+            self.ended(given, error)
+
     def give_up(self, error: BaseException) -> None:
-        """Make no more calls. Where nobody is told of it, what is left becomes a dead letter."""
+        """Make no more calls: what they would have been given becomes a dead letter."""
         self._note(error)
-        if self._done is None and self.left and not self._told:
+        if self.left and not self._told:
             given = self.batch[self._begun :] if self._event is None else self._event
             self._failures.dead_letters.add(self.handler, given, error, 0)
         self._begun = self._count
+        if not self._open:
+            self.tell()
+
+    def give_up_calls(self, error: BaseException) -> None:
+        """Wait no longer for calls that were made."""
+        self.give_up(error)
+        for given in self._open:
+            self._failures.dead_letters.add(self.handler, given, error, 0)
+        self._open = []
         self.tell()
 
     def _note(self, error: BaseException | None) -> None:
@@ -143,6 +168,22 @@ class Redelivery:
                 self._done(self.error)
             except Exception as error:  # the caller's own function
                 self._failures.note(f"done= of a redelivery to {self.handler}", error)
+
+
+class _Call(NamedTuple):
+    """One of its calls: an OnEnd."""
+
+    redelivery: Redelivery
+    given: Event | EventBatch
+    forget: Callable[[Redelivery], None]
+
+    def ended(self, error: BaseException | None) -> None:
+        self.redelivery.ended(self.given, error)
+        self.forget(self.redelivery)
+
+    def lost(self, why: str) -> None:
+        self.redelivery.lost(self.given, why)
+        self.forget(self.redelivery)
 
 
 class Tables:
@@ -212,7 +253,7 @@ class Redeliveries:
             error = _refusal(subscription, redelivery.types)
         if error is not None:
             redelivery.give_up(error)
-            self._unfinished.pop(redelivery, None)
+            self.forget(redelivery)
         if not redelivery.left:
             self._waiting.popleft()
             return None
@@ -229,22 +270,25 @@ class Redeliveries:
         if not redelivery.left:
             self._waiting.popleft()
 
-        def ended(error: BaseException | None) -> None:
-            redelivery.ended(error)
-            if redelivery.is_over:
-                self._unfinished.pop(redelivery, None)
-
         if given is None:
-            ended(None)
+            self.forget(redelivery)
             return None
+        on_end = _Call(redelivery, given, self.forget)
         if isinstance(given, Event):
-            return Single(given, None, [subscription], redelivery, calls, given.event_id, clock, watchdog, on_end=ended)
+            return Single(
+                given, None, [subscription], redelivery, calls, given.event_id, clock, watchdog, on_end=on_end
+            )
         assert given.type is not None
         due = Due(subscription, given.type, given.records, None, 0, (len(given),), begun=True)
         tables = self._tables
         return Delivery(
-            due, tables.symbols, tables.sources, given.session_number, redelivery, calls, clock, watchdog, on_end=ended
+            due, tables.symbols, tables.sources, given.session_number, redelivery, calls, clock, watchdog, on_end=on_end
         )
+
+    def forget(self, redelivery: Redelivery) -> None:
+        """Keep it no longer, if it is over."""
+        if redelivery.is_over:
+            self._unfinished.pop(redelivery, None)
 
     def give_up(self, why: str) -> None:
         """Make no more calls, and say so to whoever waits for one to end."""
@@ -253,7 +297,7 @@ class Redeliveries:
         self._waiting.clear()
         self._unfinished.clear()
         for redelivery in given_up:
-            redelivery.give_up(BusError(f"the redelivery to {redelivery.handler} was given up: {why}"))
+            redelivery.give_up_calls(BusError(f"the redelivery to {redelivery.handler} was given up: {why}"))
 
 
 def _named(handler: str, subscriptions: Sequence[Subscription]) -> Subscription | None:

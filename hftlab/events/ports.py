@@ -259,7 +259,8 @@ class BusRun(Protocol):
         """Give the one subscription of that name an Event, or an EventBatch, once more, by the next ``work`` calls.
 
         ``done`` is called once when all its calls have ended: with None if they went well, else with the first error
-        (they failed again, were given up, or the handler was cancelled meanwhile). Raises ValidationError.
+        (they failed again, were given up, or the handler was cancelled meanwhile); what was not got done is a dead
+        letter then. Raises ValidationError.
         """
         ...
 
