@@ -200,6 +200,7 @@ class Redeliveries:
         self.retried = 0
         self._failures, self._tables = failures, Tables(symbols, sources)
         self._waiting: deque[Redelivery] = deque()
+        self._left = 0  # events of those that wait
         self._unfinished: dict[Redelivery, None] = {}
 
     def __len__(self) -> int:
@@ -223,7 +224,7 @@ class Redeliveries:
                 f"redeliver takes the name of a subscription; got {shown(handler)}, and there are: {names}. "
                 "Run the handler's cell, or give it that name= again"
             )
-        waiting = sum(one.left for one in self._waiting)
+        waiting = self._left
         redelivery = Redelivery(handler, given, self._failures, done, self._tables)
         if waiting and waiting + len(redelivery) > MOST_WAITING:
             raise BusFull(
@@ -234,6 +235,7 @@ class Redeliveries:
         if refusal is not None:
             raise refusal
         self._waiting.append(redelivery)
+        self._left += len(redelivery)
 
     def next_unit(
         self, subscriptions: Sequence[Subscription], calls: AsyncCalls, clock: Clock, watchdog: HoldUps
@@ -252,6 +254,7 @@ class Redeliveries:
         else:
             error = _refusal(subscription, redelivery.types)
         if error is not None:
+            self._left -= redelivery.left
             redelivery.give_up(error)
             self.forget(redelivery)
         if not redelivery.left:
@@ -266,6 +269,7 @@ class Redeliveries:
         before = redelivery.left
         given = redelivery.take(subscription)
         self.retried += before - redelivery.left
+        self._left -= before - redelivery.left
         self._unfinished[redelivery] = None
         if not redelivery.left:
             self._waiting.popleft()
@@ -295,6 +299,7 @@ class Redeliveries:
         # What they are told may have them redeliver again: that is not given up.
         given_up = [*self._unfinished, *(one for one in self._waiting if one not in self._unfinished)]
         self._waiting.clear()
+        self._left = 0
         self._unfinished.clear()
         for redelivery in given_up:
             redelivery.give_up_calls(BusError(f"the redelivery to {redelivery.handler} was given up: {why}"))

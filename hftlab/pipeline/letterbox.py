@@ -110,7 +110,7 @@ class Letterbox:
     # -- coming in ----------------------------------------------------------------------------------------------------
 
     def put(self, failed: FailedEvents) -> None:
-        """Keep what a handler failed on, as one letter, or several where its rows do not fit one frame. About 20 µs.
+        """Keep what a handler failed on, as one letter, or several where its rows do not fit one frame. About 0.15 ms.
 
         Raises OSError and SpillFull where neither memory nor disk take it; it is counted as ``refused`` then.
         """
