@@ -137,10 +137,9 @@ class Serving:
         """Have a run on the bus; False while somebody else has."""
         assert self.consumer is not None
         try:
-            await self._bus.drain()
             self._begin_run()
             return True
-        except BusBusy:
+        except BusBusy:  # somebody's run, or published events that wait for the pump
             self.state = State.WAITING
             self._changed()
             # Another member may have a bus that is free.
