@@ -18,6 +18,7 @@ from hftlab.pipeline.dead_letters import DeadLetterList
 from hftlab.pipeline.letterbox import Letterbox
 from hftlab.pipeline.life import Life
 from hftlab.pipeline.losses import Losses
+from hftlab.pipeline.retries import MOST_KEPT
 from hftlab.pipeline.serving import Serving
 from hftlab.pipeline.settings import ProcessorSettings
 from hftlab.pipeline.spill import SpillFile
@@ -92,6 +93,7 @@ class EventProcessor:
         delivered again to whoever goes on. Harmless when repeated. Raises BackgroundFailed, once, for what ended it
         before.
         """
+        self._bus.refuse_handlers("stop a processor")
         if self.running:
             self._serving.stop()
             try:
@@ -141,8 +143,7 @@ class EventProcessor:
         life.want_commit()
         while self._serving.life is life:
             committing = life.committing
-            nothing_to_do = not life.dirty and life.caught_up
-            if not committing.busy and (self._serving.tally.cuts > cuts or nothing_to_do):
+            if not committing.busy and (self._serving.tally.cuts > cuts or not life.dirty):
                 return committing.checkpoint
             await self._change()
         self._supervisor.raise_failure()
@@ -170,12 +171,13 @@ class EventProcessor:
                 return
             await self._change()
 
-    async def letters(self) -> DeadLetterList:
-        """The dead letters that the group keeps, the oldest first, those included that will be tried again."""
+    async def letters(self, count: int = MOST_KEPT) -> DeadLetterList:
+        """The first ``count`` dead letters that the group keeps, the oldest first, those included that will be tried
+        again."""
         consumer = self._serving.consumer
         if consumer is None or not self.running:
             raise NotStarted("the processor does not run: await processor.start() first")
-        return DeadLetterList(await consumer.letters())
+        return DeadLetterList(await consumer.letters(count=count))
 
     async def redrive(self, letters: Letter | Sequence[Letter] | None = None) -> int:
         """Try letters again now, by the handlers that failed on them (None: all); returns how many events those are.

@@ -7,6 +7,7 @@ effects of the transaction that went with it happen once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -14,7 +15,7 @@ from hftlab.errors import HftlabError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.group_ports import Letter
 from hftlab.events.ports import BusRun
-from hftlab.pipeline.letterbox import Letterbox
+from hftlab.pipeline.letterbox import Letterbox, error_text
 
 MOST_KEPT = 10_000
 """How many letters wait here to be tried again; of more, the server's list is asked when these are through."""
@@ -27,12 +28,13 @@ class Retries:
         self.tried = self.mended = self.forgotten = 0
         self._letterbox = letterbox
         self._waiting: dict[str, Letter] = {}
+        self._due: list[tuple[int, str]] = []  # a heap; of a letter that was moved forwards it has both moments
         self._trying: Letter | None = None
         self._events = EventBatch.empty()
 
     def reset(self, kept: Iterable[Letter]) -> None:
         """Begin anew with the letters that the server keeps."""
-        self._waiting, self._trying = {}, None
+        self._waiting, self._due, self._trying = {}, [], None
         self.add(list(kept))
 
     def add(self, letters: Sequence[Letter]) -> None:
@@ -43,7 +45,11 @@ class Retries:
                     # It is safe on the server, and comes up with the next start, or by redrive.
                     self.forgotten += 1
                     continue
-                self._waiting[letter.letter_id] = letter
+                self._wait_for(letter)
+
+    def _wait_for(self, letter: Letter) -> None:
+        self._waiting[letter.letter_id] = letter
+        heappush(self._due, (letter.due_ns, letter.letter_id))
 
     def redrive(self, letters: Iterable[Letter]) -> int:
         """Try these as soon as nothing else is to be done; returns how many events that is. Raises ValidationError."""
@@ -54,16 +60,14 @@ class Retries:
         count = 0
         for letter in chosen:
             if letter.handler and letter != self._trying:
-                self._waiting[letter.letter_id] = msgspec.structs.replace(letter, due_ns=1)
+                self._wait_for(msgspec.structs.replace(letter, due_ns=1))
                 count += letter.events
         return count
 
     @property
     def due_ns(self) -> int | None:
         """When the next one is due, in ns UTC; None without one, and while one is being tried."""
-        if self._trying is not None or not self._waiting:
-            return None
-        return min(letter.due_ns for letter in self._waiting.values())
+        return self._due[0][0] if self._due and self._trying is None else None
 
     @property
     def under_way(self) -> bool:
@@ -75,10 +79,9 @@ class Retries:
 
         ``settle`` is told of its id when it is done with, or replaced by one that says how often it was tried.
         """
-        due = min(self._waiting.values(), key=lambda letter: letter.due_ns, default=None)
-        if due is None or due.due_ns > now_ns or self._trying is not None:
+        due = self._next(now_ns)
+        if due is None:
             return 0
-        del self._waiting[due.letter_id]
         self._trying = due
 
         def done(error: BaseException | None) -> None:
@@ -91,11 +94,20 @@ class Retries:
         except HftlabError as error:
             # No such handler (any more), or bytes that this version can't read: it is kept for a redrive.
             self._trying, self._events = None, EventBatch.empty()
-            self._letterbox.add(msgspec.structs.replace(due, letter_id="", error=str(error)[:1_000], due_ns=0))
+            self._letterbox.add(msgspec.structs.replace(due, letter_id="", error=error_text(error), due_ns=0))
             settle(due.letter_id)
             return 0
         self.tried += due.events
         return due.events
+
+    def _next(self, now_ns: int) -> Letter | None:
+        """Take out the letter that is due, if none is being tried."""
+        while self._trying is None and self._due and self._due[0][0] <= now_ns:
+            moment_ns, letter_id = heappop(self._due)
+            letter = self._waiting.get(letter_id)
+            if letter is not None and letter.due_ns == moment_ns:
+                return self._waiting.pop(letter_id)
+        return None
 
     def _ended(self, tried: Letter, error: BaseException | None, settle: Callable[[str], None]) -> None:
         """It is done with: what failed of it again has become letters of its own, which know how often it was tried."""

@@ -18,7 +18,7 @@ from hftlab.pipeline.letterbox import Letterbox
 from hftlab.pipeline.life import End, Life, Tally
 from hftlab.pipeline.losses import Losses
 from hftlab.pipeline.passage import Passage
-from hftlab.pipeline.retries import Retries
+from hftlab.pipeline.retries import MOST_KEPT, Retries
 from hftlab.pipeline.settings import ProcessorSettings
 from hftlab.pipeline.statistics import State
 from hftlab.sequence.memory import StageMemory
@@ -29,6 +29,7 @@ T = TypeVar("T")
 _LOOK_S = 0.5
 """How often a member that stands by looks whether it can be active, at least."""
 _RELEASE_S = 2.0
+_EVER = 1 << 62
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
 
@@ -149,6 +150,8 @@ class Serving:
 
     def _begin_run(self) -> None:
         self._run_clock = VirtualClock()
+        # Order, gaps and duplicates begin anew: what was taken in and not committed comes again.
+        self.stage = OrderStage(self._settings.ordering, self._bus.symbols, self._bus.sources)
         self._run = self._bus.begin_run(
             f"the processor {self._settings.group} of {self._settings.session}", self._run_clock, gaps=self.stage.gaps
         )
@@ -162,7 +165,9 @@ class Serving:
         self._bus.dead_letters.port = self._port_before
         if not run.ended:
             run.end()
-        self.passage = None
+        if self.passage is not None:
+            self.tally.keep(self.passage)
+            self.passage = None
 
     # -- living -------------------------------------------------------------------------------------------------------
 
@@ -172,12 +177,14 @@ class Serving:
         assert run is not None
         assert consumer is not None
         self.takeovers += 1
-        if not goes_on or self.passage is None:
-            self._renew_stage(run)
-        assert self.passage is not None
+        if self.passage is None:
+            settings = self._settings
+            self.passage = Passage(
+                run, self._run_clock, self.stage, settings.validate, settings.transform, self.letterbox.add_invalid
+            )
         if checkpoint.state and not self.passage.taken:
             self.stage.recall(msgspec.msgpack.decode(checkpoint.state, type=StageMemory))
-        self.retries.reset(await self._patiently(consumer.letters))
+        self.retries.reset(await self._patiently(lambda: consumer.letters(due_before_ns=_EVER, count=MOST_KEPT)))
         self.letterbox.session_number = consumer.session.number
         life = Life(
             consumer, checkpoint, run, self._run_clock, self.passage, self.letterbox, self.retries, self.losses,
@@ -208,16 +215,6 @@ class Serving:
             # What was not committed is the other one's to handle, and to fail on.
             self.letterbox.take()
         return end
-
-    def _renew_stage(self, run: BusRun) -> None:
-        """Order, gaps and duplicates begin anew: what was taken in and not committed comes again."""
-        if self.passage is not None:
-            self.tally.keep(self.passage)
-        settings = self._settings
-        self.stage = OrderStage(settings.ordering, self._bus.symbols, self._bus.sources)
-        self.passage = Passage(
-            run, self._run_clock, self.stage, settings.validate, settings.transform, self.letterbox.add_invalid
-        )
 
     async def _group_lost(self, lost: GroupLost) -> End:
         """The group is gone. Where its session is still there, it is made again where this member stands."""
