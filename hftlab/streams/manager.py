@@ -35,6 +35,7 @@ from hftlab.streams.retention import Retention, TrimResult
 from hftlab.streams.stored import OnDamaged
 from hftlab.streams.tailing import Tail
 from hftlab.streams.urls import read_address
+from hftlab.streams.values import Value, read_value
 from hftlab.streams.writers import AppendResult, Writer
 
 
@@ -373,6 +374,14 @@ class RedisStreamManager:
     def key(self, key: str) -> str:
         """The server's name for a key that a processor's transactions call ``key``."""
         return self._keys.user(key)
+
+    async def value(self, key: str) -> Value | None:
+        """What processors' transactions made of the key that they call ``key``; None where there is nothing.
+
+        Text for a string or a number, a dict for a hash, a list, a set, and member to score for a sorted set; what is
+        no UTF-8 is bytes. All of it at once, in two round trips. Raises StreamErrors.
+        """
+        return await read_value(self._connections, self.key(key))
 
     # -- what it is like ----------------------------------------------------------------------------------------------
 
