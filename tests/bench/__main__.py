@@ -41,15 +41,16 @@ BOARDS: dict[str, Callable[..., list[Measurement]]] = {
     "lanes": preemption.measure,  # no row of the scoreboard: what an order waits
 }
 
-_ENTRIES = ("S7", "replay into a batch handler", "redis-py, an entry each")
+_ENTRIES = ("S7", replays.REPLAY, "redis-py, an entry each")
 
 GOALS = [
     *delivery.GOALS,
     *(Goal("S4", work, at_least=ratio, peer=("S4", work, rings.PEER)) for work, ratio in rings.GOALS.items()),
     *order.GOALS,
     *streams.GOALS,
-    Goal("S7", "replay into a batch handler", at_least=4e6),
-    Goal("S7", "replay into a batch handler", at_least=30.0, peer=_ENTRIES),
+    Goal("S7", replays.REPLAY, at_least=4e6),
+    Goal("S7", replays.REPLAY, at_least=30.0, peer=_ENTRIES),
+    Goal("S7", replays.PROCESSOR, at_least=0.5, peer=("S7", replays.REPLAY, "hftlab")),
     *histograms.GOALS,
     *kernel.GOALS,
     Goal("S11", "import", at_most=100.0),

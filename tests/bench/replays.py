@@ -1,4 +1,8 @@
-"""S7: a recorded session from the server into a batch handler, beside entries read one by one with redis-py."""
+"""S7: a recorded session from the server into a batch handler, beside entries read one by one with redis-py.
+
+And the same session through a processor, by turns with the replays: read through a consumer group, with checkpoints
+and acknowledgements, until all of it is committed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from tests.bench.measurement import Measurement
 from tests.bench.streams import recording
 
 ENTRIES = 20_000
+REPLAY, PROCESSOR = "replay into a batch handler", "the same through a processor, with checkpoints"
 
 
 def measure(runs: int) -> list[Measurement]:
@@ -34,20 +39,27 @@ async def _measure(runs: int) -> list[Measurement]:
                 records = batch.records
                 total[0] += float((records["price"] * records["volume"]).sum())
 
-            figures = []
-            for _ in range(runs + 1):
+            figures, processed = [], []
+            for run in range(runs + 1):
                 replay = lab.replay("bench")
                 begin = time.perf_counter()
                 await replay.run(progress=False)
                 figures.append(replay.delivered / (time.perf_counter() - begin))
-            ours = Measurement("S7", "replay into a batch handler", "hftlab", figures=tuple(figures[1:]), note=what)
+                processor = lab.processor(f"bench-{run}", "bench")
+                begin = time.perf_counter()
+                await processor.start()
+                await processor.drain()
+                processed.append(processor.statistics().handled / (time.perf_counter() - begin))
+                await processor.stop()
+            ours = Measurement("S7", REPLAY, "hftlab", figures=tuple(figures[1:]), note=what)
+            through = Measurement("S7", PROCESSOR, "hftlab", figures=tuple(processed[1:]))
             client = redis.asyncio.from_url(lab.streams.address.reveal())
             try:
                 entries = await _entry_each(client, batch[:ENTRIES], runs)
             finally:
                 await client.aclose()
-    peer = Measurement("S7", "replay into a batch handler", "redis-py, an entry each", figures=entries)
-    return [ours, peer]
+    peer = Measurement("S7", REPLAY, "redis-py, an entry each", figures=entries)
+    return [ours, through, peer]
 
 
 async def _entry_each(client: redis.asyncio.Redis, batch: EventBatch, runs: int) -> tuple[float, ...]:
