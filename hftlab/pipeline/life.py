@@ -11,7 +11,6 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -27,6 +26,7 @@ from hftlab.pipeline.outgoing import Outgoing
 from hftlab.pipeline.passage import Passage
 from hftlab.pipeline.reading import Readers
 from hftlab.pipeline.retries import Retries
+from hftlab.pipeline.tally import Tally
 
 SLICE_NS = 400_000
 MOST_UNCOMMITTED = 1 << 20
@@ -42,40 +42,6 @@ class End(enum.Enum):
     STOPPED = "it was told to stop"
     SUCCEEDED = "the session has a successor, and all of it is handled"
     TAKEN = "another member of the group took over"
-
-
-@dataclass
-class Tally:
-    """What a processor has done, over all its lives."""
-
-    read: int = 0
-    entries: int = 0
-    redelivered: int = 0
-    damaged: int = 0
-    handled: int = 0
-    emitted: int = 0
-    cuts: int = 0
-    acknowledged: int = 0
-    effects: int = 0
-    refused_effects: int = 0
-    retries: int = 0
-    invalid: int = 0
-    dropped: int = 0
-    commits: int = 0
-    groups_lost: int = 0
-    by_type: dict[EventType, int] = field(default_factory=dict)
-
-    def keep(self, passage: Passage) -> None:
-        """Take over the counts of a passage that ends."""
-        self.invalid += passage.invalid
-        self.dropped += passage.dropped
-
-    def add(self, committing: Committing) -> None:
-        """Take over the counts of a life that ends."""
-        self.commits += committing.saved
-        self.acknowledged += committing.acknowledged
-        self.effects += committing.effects
-        self.refused_effects += committing.refusals
 
 
 class Life:

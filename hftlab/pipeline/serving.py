@@ -15,12 +15,13 @@ from hftlab.events.group_ports import Checkpoint, GroupConsumer, GroupLog
 from hftlab.events.ports import BusRun, RunBus
 from hftlab.events.records import event_id
 from hftlab.pipeline.letterbox import Letterbox
-from hftlab.pipeline.life import End, Life, Tally
+from hftlab.pipeline.life import End, Life
 from hftlab.pipeline.losses import Losses
 from hftlab.pipeline.passage import Passage
 from hftlab.pipeline.retries import MOST_KEPT, Retries
 from hftlab.pipeline.settings import ProcessorSettings
 from hftlab.pipeline.statistics import State
+from hftlab.pipeline.tally import Tally
 from hftlab.sequence.memory import StageMemory
 from hftlab.sequence.stage import OrderStage
 
