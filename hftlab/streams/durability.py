@@ -55,7 +55,7 @@ class Durability:
             return "unknown"
         if self._logs:
             # While a background fsync is slow, everysec lets up to 2 s of the log wait in the server's memory.
-            return "yes (all but 2 s while the disk is slow)" if self.appendfsync == "everysec" else "yes"
+            return "yes (all but 2 s while the disk is slow or full)" if self.appendfsync == "everysec" else "yes"
         return self._snapshot
 
     @property
