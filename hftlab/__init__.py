@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hftlab import bus, errors, feeds, flow, memory, metrics, monitor, sequence, sim, widgets
     from hftlab.bus import BusStatistics, EventBus, Flow, Overflow, Priorities
     from hftlab.clock import SystemClock, VirtualClock
+    from hftlab.ending import run
     from hftlab.events import (
         ClockSource,
         Event,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
         Throttle,
         Watermarks,
     )
-    from hftlab.lab import Lab, run
+    from hftlab.lab import Lab
     from hftlab.metrics import Histogram
     from hftlab.pipeline import EventProcessor, RetryPolicy
     from hftlab.replay import Replay
@@ -67,7 +68,8 @@ if TYPE_CHECKING:
     from hftlab.streams import EmbeddedServer, RedisStreamManager
 
 _HOMES = {
-    "hftlab.lab": ("Lab", "run"),
+    "hftlab.lab": ("Lab",),
+    "hftlab.ending": ("run",),
     "hftlab.events": (
         "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
         "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",

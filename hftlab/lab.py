@@ -8,11 +8,12 @@ import html
 import math
 import os
 import re
+import time
 import warnings
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -20,12 +21,14 @@ from hftlab.bus import EventBus, Flow, Priorities
 from hftlab.bus.bus import DEFAULT_CAPACITY
 from hftlab.clock import Clock
 from hftlab.compiling import compile_kernels
+from hftlab.ending import close_with_process
 from hftlab.errors import HandlerFailed, NotStarted, ValidationError
 from hftlab.events.frames import DEFAULT_ROWS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
 from hftlab.pipeline import EventProcessor, ProcessorSettings, RetryPolicy
 from hftlab.pipeline.settings import named
+from hftlab.pipeline.statistics import State
 from hftlab.replay import Replay, Selection
 from hftlab.replay.replay import DEFAULT_PREFETCH
 from hftlab.sequence import GapTable, Ordering
@@ -35,7 +38,7 @@ from hftlab.streams.sinks import Sink, Sinks
 from hftlab.streams.sinks.choosing import Choice
 from hftlab.streams.sinks.options import Mode, OnFull, SinkOptions
 from hftlab.streams.urls import read_address
-from hftlab.supervise import Supervisor
+from hftlab.supervise import Supervisor, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +48,10 @@ if TYPE_CHECKING:
     from hftlab.replay.selection import Where
     from hftlab.streams.ranges import Types
 
-T = TypeVar("T")
+CLOSE_S = 5.0
+"""How long a lab that is closed goes on with what is in flight, unless it is told otherwise."""
+
+_FLUSH_S = 0.5
 
 
 class Lab:
@@ -94,6 +100,8 @@ class Lab:
         self._sinks = Sinks(self.bus, self._supervisor.add)
         self._processors: dict[tuple[str, str], EventProcessor] = {}
         self._starting = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -123,49 +131,86 @@ class Lab:
                 await self._stop_streams()
                 raise
             self._supervisor.start(pump=self.bus.pump)
+            self._loop = asyncio.get_running_loop()
+            close_with_process(self)
             # The pump's first turn: from then on whoever publishes can wait for room.
             await asyncio.sleep(0)
             return self
 
-    async def close(self, *, drain_s: float = 5.0) -> None:
-        """Handle what is queued and flush each sink (for at most ``drain_s``), stop the pump, and leave the server,
-        which ends with its last user. Idempotent; ``start`` works again. What sinks could not keep, they warn of.
+    async def close(self, *, drain_s: float | None = None) -> None:
+        """Handle what is queued, commit it and flush each sink (for at most ``drain_s``, 5 s), stop the pump, and leave
+        the server, which ends with its last user. Idempotent; ``start`` works again. What sinks could not keep, and
+        processors not finish, they warn of.
 
-        Raises HandlerFailed, when all is closed, for a failure that no call has raised yet. Events that could not be
-        handled in time are counted in a warning, and wait on the bus; but calls of async handlers that wait are given
-        up, for they can't go on without this loop (``missed`` of their subscriptions).
+        Raises HandlerFailed, or BackgroundFailed, when all is closed, for a failure that no call has raised yet. Events
+        that could not be handled in time are counted in a warning, and wait on the bus; but calls of async handlers
+        that wait are given up, for they can't go on without this loop (``missed`` of their subscriptions). Cancelling
+        cuts short what is in flight, and closes all the same.
         """
         async with self._starting:
-            failure: Exception | None = None
-            expired = False
-            processors, self._processors = list(self._processors.values()), {}
-            for processor in processors:
-                if processor.running:
-                    await processor.stop(deadline_s=drain_s)
-            if self._supervisor.running and self._supervisor.failure is None and self.bus.run is None:
-                # No more will come: what waits for missing numbers goes on without them.
-                self.bus.end_session()
-                try:
-                    async with asyncio.timeout(drain_s):
-                        await self.bus.drain()
-                except TimeoutError:
-                    expired = True
-                except HandlerFailed as error:
-                    failure = error
-            # Not before: what waited for missing numbers was accepted just now, and is to be kept.
-            await self._sinks.close(drain_s)
-            await self._supervisor.close()
-            shown = self.bus.statistics()
-            given_up = self.bus.give_up_calls()
-            await self._stop_streams()
-            if expired or given_up:
-                message = f"the lab was closed with {shown.waiting + shown.held:,} events unhandled after {drain_s:g} s"
-                if given_up:
-                    message += f", and {given_up:,} in calls of async handlers that had not ended"
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
-            if failure is not None:
-                raise failure
-            self.bus.raise_failures()
+            self._closing = True
+            try:
+                await self._close(within(drain_s, CLOSE_S))
+            finally:
+                self._closing = False
+                self._loop = None
+
+    async def _close(self, drain_s: float) -> None:
+        end_at_s = time.monotonic() + drain_s
+        cut_off: asyncio.CancelledError | None = None
+        failures: list[BaseException] = []
+        expired = False
+        try:
+            failures = await self._stop_processors(drain_s)
+            expired = not await self._drain_bus(end_at_s - time.monotonic(), failures)
+        except asyncio.CancelledError as error:
+            cut_off, expired = error, True
+        try:
+            # Not before: what waited for missing numbers was accepted just now, and is to be kept. Whoever used up all
+            # the time leaves the sinks a moment: a server that answers takes what they hold in that.
+            flush_s = 0.0 if cut_off else max(end_at_s - time.monotonic(), min(drain_s, _FLUSH_S))
+            await self._sinks.close(flush_s)
+        finally:
+            try:
+                await self._supervisor.close()
+            finally:
+                shown = self.bus.statistics()
+                given_up = self.bus.give_up_calls()
+                await self._stop_streams()
+        unhandled = shown.waiting + shown.held
+        if (expired and unhandled) or given_up:
+            message = f"the lab was closed with {unhandled:,} events unhandled after {drain_s:g} s"
+            if given_up:
+                message += f", and {given_up:,} in calls of async handlers that had not ended"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        if cut_off is not None:
+            raise cut_off
+        for failure in failures:
+            raise failure
+        self.bus.raise_failures()
+
+    async def _stop_processors(self, drain_s: float) -> list[BaseException]:
+        """Stop them all at once; returns what they raised."""
+        processors, self._processors = list(self._processors.values()), {}
+        # One that failed is stopped too: nobody may have seen that yet.
+        known = [processor for processor in processors if processor.running or processor.state is State.FAILED]
+        stopping = (processor.stop(deadline_s=drain_s) for processor in known)
+        ends = await asyncio.gather(*stopping, return_exceptions=True)
+        return [end for end in ends if isinstance(end, BaseException)]
+
+    async def _drain_bus(self, drain_s: float, failures: list[BaseException]) -> bool:
+        """Have handled what was published; whether there was time enough for it."""
+        if self._supervisor.running and self._supervisor.failure is None and self.bus.run is None:
+            # No more will come: what waits for missing numbers goes on without them.
+            self.bus.end_session()
+            try:
+                async with asyncio.timeout(max(drain_s, 0.0)):
+                    await self.bus.drain()
+            except TimeoutError:
+                return False
+            except HandlerFailed as error:
+                failures.append(error)
+        return True
 
     async def _stop_streams(self) -> None:
         streams, self._streams = self._streams, None
@@ -189,6 +234,16 @@ class Lab:
             # What went wrong first is what the user has to see.
             if error is None:
                 raise
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it was started on; None where it is closed."""
+        return self._loop
+
+    @property
+    def closing(self) -> bool:
+        """Whether somebody is closing it now."""
+        return self._closing
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
@@ -372,18 +427,3 @@ class Lab:
     def _repr_html_(self) -> str:
         parts = [part._repr_html_() for part in (self._streams, self.bus, *self._sinks) if part is not None]
         return f"<div><b>{html.escape(repr(self))}</b>{''.join(parts)}</div>"
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a script's ``async def main()`` to its end and return its result: ``hl.run(main())``.
-
-    In a notebook, whose loop runs already, write ``await main()`` instead. Raises NotStarted there.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        main.close()
-        raise NotStarted("a loop is running here, as in every notebook: write `await main()`, not `hl.run(main())`")
-    return asyncio.run(main)

@@ -8,6 +8,7 @@ next call into the API.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,26 @@ from hftlab.errors import BackgroundFailed
 
 HEARTBEAT_S = 0.02
 """A sleeping loop looks for the Interrupt button only when something wakes it."""
+
+
+_end_at_s: float | None = None
+
+
+def end_within(seconds: float | None) -> None:
+    """Say that this process was told to end, and for how long it may go on; None: it was not, or goes on after all."""
+    global _end_at_s
+    _end_at_s = None if seconds is None else time.monotonic() + seconds
+
+
+def within(seconds: float | None, usual_s: float) -> float:
+    """How long whoever closes something may wait for work in flight: ``seconds``, else as long as is usual.
+
+    Where the process was told to end, no longer than it may go on; and just as long where nothing else was said.
+    """
+    if _end_at_s is None:
+        return usual_s if seconds is None else seconds
+    left_s = max(_end_at_s - time.monotonic(), 0.0)
+    return left_s if seconds is None else min(seconds, left_s)
 
 
 class Supervisor:

@@ -36,7 +36,7 @@ ENGINE: dict[str, frozenset[str]] = {
     "sim": row("events clock metrics"),
     "monitor": row("events clock metrics"),
 }
-EVERYTHING = frozenset(ENGINE) | {"research", "widgets", "compiling", "lab", "arguments", "cli", FRONT_DOOR}
+EVERYTHING = frozenset(ENGINE) | {"research", "widgets", "compiling", "ending", "lab", "arguments", "cli", FRONT_DOOR}
 
 RULES = Rules(
     root="hftlab",
@@ -45,6 +45,7 @@ RULES = Rules(
         "research": frozenset(ENGINE),
         "widgets": EVERYTHING - {"arguments", "cli", FRONT_DOOR},
         "compiling": row("ring bus metrics sequence"),
+        "ending": row("supervise"),
         "lab": EVERYTHING,
         "arguments": row(),
         "cli": EVERYTHING,

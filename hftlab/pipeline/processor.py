@@ -25,7 +25,7 @@ from hftlab.pipeline.spill import SpillFile
 from hftlab.pipeline.statistics import ProcessorStatistics, State, StopReport, describe, picture
 from hftlab.pipeline.transactions import Transaction
 from hftlab.sequence import GapTable
-from hftlab.supervise import Supervisor
+from hftlab.supervise import Supervisor, within
 
 STOP_S = 10.0
 
@@ -86,25 +86,26 @@ class EventProcessor:
         self._supervisor.start(serve=self._serving.serve)
         return self
 
-    async def stop(self, *, deadline_s: float = STOP_S) -> StopReport:
+    async def stop(self, *, deadline_s: float | None = None) -> StopReport:
         """Read no more, finish what was taken in, commit it, and let the next member be active at once.
 
-        What is not finished within ``deadline_s`` is cut off: the report names it, and a RuntimeWarning; it is
-        delivered again to whoever goes on. Harmless when repeated. Raises BackgroundFailed, once, for what ended it
-        before.
+        What is not finished within ``deadline_s`` (10 s, or what is left of that where the process was told to end) is
+        cut off: the report names it, and a RuntimeWarning; it is delivered again to whoever goes on. Cancelling cuts it
+        off at once. Harmless when repeated. Raises BackgroundFailed, once, for what ended it before.
         """
         self._bus.refuse_handlers("stop a processor")
-        if self.running:
-            self._serving.stop()
-            try:
-                async with asyncio.timeout(deadline_s):
+        try:
+            if self.running:
+                self._serving.stop()
+                async with asyncio.timeout(within(deadline_s, STOP_S)):
                     await self._serving.ended.wait()
-            except TimeoutError:
-                pass
-        await self._supervisor.close()
-        report = StopReport.of(self._serving)
-        if report.cut_off:
-            warnings.warn(str(report), RuntimeWarning, stacklevel=2)
+        except TimeoutError:
+            pass
+        finally:
+            await self._supervisor.close()
+            report = StopReport.of(self._serving)
+            if report.cut_off:
+                warnings.warn(str(report), RuntimeWarning, stacklevel=2)
         self._supervisor.raise_failure()
         return report
 

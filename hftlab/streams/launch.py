@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -69,8 +70,9 @@ class ServerProcess:
         return status
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM), having written its log."""
+        """Ask it to end (SIGTERM), having written its log; one that somebody stopped goes on for that."""
         self._process.terminate()
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it (SIGKILL)."""

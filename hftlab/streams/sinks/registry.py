@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -49,9 +50,10 @@ class Sinks:
         return sink
 
     async def close(self, deadline_s: float) -> None:
-        """Close those that are open, one after the other; the deadline is for each."""
+        """Close those that are open, one after the other, all within the deadline."""
+        end_at_s = time.monotonic() + deadline_s
         for sink in self:
-            await sink.close(deadline_s)
+            await sink.close(max(end_at_s - time.monotonic(), 0.0))
         self._sinks.clear()
 
     def __iter__(self) -> Iterator[Sink]:
