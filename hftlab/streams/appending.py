@@ -20,9 +20,10 @@ from redis.exceptions import NoScriptError, ResponseError
 from hftlab.errors import AppendConflict, ServerRefused, SessionSealed, UnknownSession, WriterFenced
 from hftlab.events import EventBatch
 from hftlab.streams.ahead import INLINE_ROWS, Ahead
-from hftlab.streams.connections import Connections, Link, Reply
+from hftlab.streams.connections import Connections
 from hftlab.streams.cutting import Chunk, Format, RowSource, check_frame_rows, chunks, inspect
 from hftlab.streams.keys import SessionKeys
+from hftlab.streams.link import Link, Reply
 from hftlab.streams.refusals import FAILURES, Verdict, judge
 from hftlab.streams.scripts import APPEND, SYNCHRONISE, Status
 

@@ -16,10 +16,11 @@ from hftlab.errors import GroupLost, GroupTaken
 from hftlab.events import EventType
 from hftlab.events.group_ports import Checkpoint, Holder
 from hftlab.events.ports import SessionInfo
-from hftlab.streams.connections import Connections, Reply
+from hftlab.streams.connections import Connections
 from hftlab.streams.group_scripts import ACQUIRE, CLAIM, RELEASE, RENEW, GroupStatus
 from hftlab.streams.holding import checkpoint_of, holder_text, mark_of, name_of
 from hftlab.streams.keys import GroupKeys
+from hftlab.streams.link import Reply
 from hftlab.streams.liveness import is_dead
 from hftlab.streams.scripts import Script
 

@@ -19,7 +19,7 @@ from hftlab.errors import ServerRefused, StreamError
 from hftlab.events import EventBatch
 from hftlab.streams import EmbeddedServer, RedisStreamManager
 from hftlab.streams.ahead import Ahead
-from hftlab.streams.connections import Link
+from hftlab.streams.link import Link
 from tests.streams.batches import log_sequences, trades
 from tests.streams.servers import BINARIES, binary_of, managed, until
 
