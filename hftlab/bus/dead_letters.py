@@ -66,8 +66,8 @@ class DeadLetters:
         self._kept: deque[DeadLetter] = deque()
         self._kept_events = 0
 
-    def add(self, handler: str, event: Event | EventBatch, error: BaseException, attempts: int) -> None:
-        """Keep one; ``event`` must not show the bus's memory. About 1 µs."""
+    def add(self, handler: str, event: Event | EventBatch, error: BaseException, attempts: int) -> bool:
+        """Keep one; ``event`` must not show the bus's memory. About 1 µs. Whether a port keeps it for good."""
         letter = DeadLetter(handler, event, error, attempts, self._now_ns())
         self.count += letter.events
         self._kept.append(letter)
@@ -76,11 +76,14 @@ class DeadLetters:
             gone = self._kept.popleft().events
             self._kept_events -= gone
             self.forgotten += gone
-        if self.port is not None:
-            try:
-                self.port.put(letter)
-            except Exception as error:  # somebody else's: the letter is still kept here
-                self._failed("the dead-letter port", error)
+        if self.port is None:
+            return False
+        try:
+            self.port.put(letter)
+        except Exception as error:  # somebody else's: the letter is still kept here
+            self._failed("the dead-letter port", error)
+            return False
+        return True
 
     def take(self) -> list[DeadLetter]:
         """All that are kept, and keep them no longer: to publish their events again, after the handler was mended."""

@@ -69,19 +69,15 @@ class FailureLog:
     def record(
         self, subscription: Subscription, event: Event | EventBatch, error: BaseException, lost: int = 1
     ) -> None:
-        """Keep one failure."""
+        """Keep one failure; it is raised by the next call, unless somebody keeps its letter for good."""
         # The bus's own frames say nothing to the user, and would keep whole chunks of rows alive.
         error.__traceback__ = _behind_the_bus(error.__traceback__)
         subscription.failed += 1
+        kept = False
         if isinstance(event, (Event, EventBatch)):  # a notice is nobody's event
             subscription.dead_lettered += lost
-            self.dead_letters.add(subscription.name, event, error, subscription.attempts)
-        failure = Failure(subscription.name, event, error, lost)
-        self.count += 1
-        self._kept.append(failure)
-        self._unraised_count += 1
-        if self._unraised is None:
-            self._unraised = failure
+            kept = self.dead_letters.add(subscription.name, event, error, subscription.attempts)
+        self._keep(Failure(subscription.name, event, error, lost), settled=kept)
 
     def reject(self, subscription: Subscription, events: Event | EventBatch) -> BreakerOpen:
         """Keep what a handler's circuit breaker does not let through: no failure, but dead letters. Returns why."""
@@ -101,9 +97,13 @@ class FailureLog:
     def note(self, name: str, error: Exception) -> None:
         """Keep the failure of somebody who is no handler: a source that was to pause, a rule, a port."""
         error.__traceback__ = _behind_the_bus(error.__traceback__)
-        failure = Failure(name, None, error, 0)
+        self._keep(Failure(name, None, error, 0), settled=False)
+
+    def _keep(self, failure: Failure, *, settled: bool) -> None:
         self.count += 1
         self._kept.append(failure)
+        if settled:
+            return
         self._unraised_count += 1
         if self._unraised is None:
             self._unraised = failure

@@ -73,6 +73,11 @@ class Committing:
         return self._waiting_effects
 
     @property
+    def settling(self) -> bool:
+        """Whether letters wait for the next commit to take them away."""
+        return bool(self._settled)
+
+    @property
     def busy(self) -> bool:
         """Whether a commit is on its way."""
         return self._task is not None

@@ -151,7 +151,7 @@ class EventProcessor:
         return self._serving.checkpoint
 
     async def drain(self) -> None:
-        """Wait until all that the session holds now is handled, and that is committed.
+        """Wait until all that the session holds now is handled, with the letters of ``redrive``, and that is committed.
 
         Standing by, this waits until the active member has done so. Events that are held, because numbers before them
         are missing, are not waited for. Raises NotStarted, and BackgroundFailed.
@@ -164,8 +164,10 @@ class EventProcessor:
                 raise NotStarted("the processor does not run: await processor.start() first")
             life, consumer = self._serving.life, self._serving.consumer
             if life is not None:
-                done = life.committing.checkpoint.log_sequence >= info.events
-                if life.consumer.session.number != info.number or (done and not life.committing.busy):
+                committing = life.committing
+                done = committing.checkpoint.log_sequence >= info.events
+                done = done and not self._serving.retries.redriving and not committing.settling
+                if life.consumer.session.number != info.number or (done and not committing.busy):
                     return
                 life.want_commit()
             elif consumer is not None and not await consumer.backlog():

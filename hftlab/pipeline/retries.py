@@ -20,6 +20,9 @@ from hftlab.pipeline.letterbox import Letterbox, error_text
 MOST_KEPT = 10_000
 """How many letters wait here to be tried again; of more, the server's list is asked when these are through."""
 
+_AT_ONCE_NS = 1
+"""When a redrive is due: before all others."""
+
 
 class Retries:
     """Knows which letters are due, and has a run redeliver them. ``tried`` and ``mended`` count events."""
@@ -60,7 +63,7 @@ class Retries:
         count = 0
         for letter in chosen:
             if letter.handler and letter != self._trying:
-                self._wait_for(msgspec.structs.replace(letter, due_ns=1))
+                self._wait_for(msgspec.structs.replace(letter, due_ns=_AT_ONCE_NS))
                 count += letter.events
         return count
 
@@ -68,6 +71,11 @@ class Retries:
     def due_ns(self) -> int | None:
         """When the next one is due, in ns UTC; None without one, and while one is being tried."""
         return self._due[0][0] if self._due and self._trying is None else None
+
+    @property
+    def redriving(self) -> bool:
+        """Whether a letter is being tried, or waits that ``redrive`` was asked for."""
+        return self._trying is not None or bool(self._due and self._due[0][0] <= _AT_ONCE_NS)
 
     @property
     def under_way(self) -> bool:
