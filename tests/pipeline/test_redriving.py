@@ -10,7 +10,7 @@ import hftlab as hl
 async def append_prices(lab: hl.Lab, prices: list[float]) -> None:
     second = 1_704_205_800_000_000_000
     events = [
-        hl.MarketDataEvent(symbol="A", kind="TRADE", price=price, volume=1.0, timestamp=second + at)
+        hl.MarketDataEvent(symbol="A", kind=hl.Kind.TRADE, price=price, volume=1.0, timestamp=second + at)
         for at, price in enumerate(prices)
     ]
     await lab.streams.append(hl.EventBatch.from_events(events), session="day")
