@@ -92,5 +92,5 @@ async def main(folder: Path, handler: str, rows: int) -> None:
 
 if __name__ == "__main__":
     binary = Path(sys.argv[2])
-    embedded.find_binary = lambda: binary
+    vars(embedded)["find_binary"] = lambda: binary
     hl.run(main(Path(sys.argv[1]), sys.argv[3], int(sys.argv[4])))

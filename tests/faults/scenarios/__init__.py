@@ -17,4 +17,5 @@ from tests.faults.scenarios import (  # noqa: F401
     server_paused,
     several_producers,
     storm,
+    told_to_end,
 )
