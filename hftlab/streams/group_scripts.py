@@ -43,6 +43,8 @@ class GroupStatus(enum.IntEnum):
     """A commit before that one is missing, or later ones were done."""
     FOREIGN = 8
     """A stream has a group of that name that is not hftlab's."""
+    HALF = 9
+    """The group exists, and has lost its place in one of the streams."""
 
 
 PROLOGUE = """
@@ -74,15 +76,26 @@ MEMBER = Script(
     PROLOGUE
     + """
 -- KEYS meta groups hash streams…; ARGV group types log mode forced ids… (one for each stream)
---   log: 'start', 'now' or a number; mode: 'make' or 'move'; forced: the token of a holder that is known to be dead
--- Makes the group, or moves it. Returns status, holder, token, types, whether it was made now.
+--   log: 'start', 'now' or a number; mode: 'make', 'mend' or 'move'; forced: the token of a holder known to be dead
+-- Makes the group, moves it, or gives it back its place in the streams that have lost it (XGROUP DESTROY by hand): where
+-- it stands is in the hash. Whoever has it then begins anew from there. Returns status, holder, token, types, whether it
+-- was made now.
 local meta, hash = KEYS[1], KEYS[3]
 local group, types, log, mode, forced = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local session = redis.call('HMGET', meta, 'events', 'trimmed')
 if not session[1] then return {2, '', '', '', 0} end
 local held = redis.call('HMGET', hash, 'types', 'token', 'until_ms', 'holder', 'serial', 'epoch')
 if held[1] and held[1] ~= types then return {5, '', '', held[1], 0} end
-if held[1] and mode == 'make' then return {1, '', '', types, 0} end
+if held[1] and mode ~= 'move' then
+  for index = 4, #KEYS do
+    if not last_delivered(KEYS[index], group) then
+      if mode == 'make' then return {9, '', '', types, 0} end
+      redis.call('XGROUP', 'CREATE', KEYS[index], group, ARGV[2 + index], 'MKSTREAM')
+      redis.call('HSET', hash, 'token', '', 'until_ms', '0')
+    end
+  end
+  return {1, '', '', types, 0}
+end
 local now = now_ms()
 if held[1] and held[2] ~= '' and held[2] ~= forced and tonumber(held[3]) > now then
   return {4, held[4], held[2], types, 0}

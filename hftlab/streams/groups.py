@@ -149,26 +149,38 @@ class Groups:
     async def _place(
         self, info: SessionInfo, keys: GroupKeys, types: frozenset[EventType], start: Any, *, move: bool
     ) -> None:
-        """Make a group where it is to begin, or move it there. Does nothing where it is to be made and is there."""
+        """Make a group where it is to begin, or move it there. One that is to be made and is there stays as it is, but
+        for the streams that have lost it: there it goes on from its position."""
         wanted = [one for one in TYPE_ORDER if one in types]
         streams = [keys.session.streams[one] for one in wanted]
         log: int | str = "start" if start is None else start if start in ("start", "now") else -1
         ids = ["-"] * len(streams)
         if log == -1:
             log = await self._log_at(info, types, start)
-            found = await self._connections.run(LOCATE, streams, log)
-            ids = ["0" if one == b"-" else before(one.decode()) for one in found]
+            ids = await self._ids_before(streams, log)
         names = (keys.session.meta, keys.session.groups, keys.hash, *streams)
         words = " ".join(sorted(one.topic for one in wanted))
         forced: Any = ""
+        mode = "move" if move else "make"
         while True:
-            reply = await self._connections.run(
-                MEMBER, names, keys.name, words, log, "move" if move else "make", forced, *ids
-            )  # fmt: skip
+            reply = await self._connections.run(MEMBER, names, keys.name, words, log, mode, forced, *ids)
+            if reply[0] == GroupStatus.HALF:
+                mode, ids = "mend", await self._ids_before(streams, await self._position(keys))
+                continue
             if reply[0] != GroupStatus.TAKEN or not is_dead(mark_of(reply[1])) or forced == reply[2]:
                 break
             forced = reply[2]
         _check(reply, info, keys.name, words)
+
+    async def _ids_before(self, streams: Names, log: int) -> Names:
+        """For each stream the id behind which all rows from a log sequence on are."""
+        found = await self._connections.run(LOCATE, streams, log)
+        return ["0" if one == b"-" else before(one.decode()) for one in found]
+
+    async def _position(self, keys: GroupKeys) -> int:
+        """The first log sequence that a group has not handled; one that moves on meanwhile has handled more."""
+        log, held = await self._connections.call("HMGET", keys.hash, "log", "held")
+        return min([int(log or 0), *map(int, (held or b"").split())])
 
     async def _log_at(self, info: SessionInfo, types: frozenset[EventType], start: Any) -> int:
         """The log sequence that a place means: for a time, of the first row that arrived then or later."""
