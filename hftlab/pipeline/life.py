@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 
 from hftlab.errors import GroupLost, GroupTaken, StreamError
 from hftlab.events.group_ports import Checkpoint, GroupConsumer, GroupPage, Letter
@@ -70,6 +71,7 @@ class Life:
         self.consumer = consumer
         self.events = consumer.session.events
         self.successor = ""
+        self._from = checkpoint.log_sequence
         self.merge = StreamMerge(consumer.types, checkpoint.log_sequence, checkpoint.held)
         self.readers = Readers(consumer, self.merge, self._page, self.wake)
         self._outgoing = Outgoing(letterbox, checkpoint, consumer.session.number)
@@ -119,8 +121,22 @@ class Life:
     @property
     def position(self) -> int:
         """Every row before it was taken in, but for those that are held."""
-        pressed = self._passage.pressed
-        return self.merge.position if pressed is None else int(pressed.records["log_sequence"][0])
+        position, pressed = self.merge.position, self._passage.pressed
+        if pressed is None:
+            return position
+        # Below where this life began there are only held rows, and a group's position never goes back.
+        logs = pressed.records["log_sequence"]
+        return int(next(iter(logs[np.searchsorted(logs, self._from) :]), position))
+
+    @property
+    def held(self) -> list[int]:
+        """The rows before the position that are not handled: held by the stage, pressed, or yet to be read again."""
+        held = [self._passage.stage.held_log_sequences, self.merge.expected]
+        if (pressed := self._passage.pressed) is not None:
+            logs = pressed.records["log_sequence"]
+            held.append(logs[: np.searchsorted(logs, self._from)])
+        found: list[int] = np.unique(np.concatenate(held)).tolist() if any(map(len, held)) else []
+        return found
 
     @property
     def uncommitted(self) -> int:
@@ -226,16 +242,14 @@ class Life:
     @property
     def dirty(self) -> bool:
         """Whether something was handled that is not committed."""
-        held: tuple[int, ...] = tuple(self._passage.stage.held_log_sequences.tolist())
-        return self.committing.dirty(self.position, held, self._letterbox.waiting)
+        return self.committing.dirty(self.position, self.held, self._letterbox.waiting)
 
     def _cut(self) -> None:
         stage = self._passage.stage
         self._cut_at, self._wanted = time.monotonic(), False
         self._tally.cuts += 1
-        self.committing.begin(
-            self.position, stage.held_log_sequences, msgspec.msgpack.encode(stage.memory()), self._outgoing.take()
-        )
+        memory = msgspec.msgpack.encode(stage.memory())
+        self.committing.begin(self.position, self.held, memory, self._outgoing.take())
 
     @property
     def _ended(self) -> bool:

@@ -81,6 +81,11 @@ class StreamMerge:
         return [one for one, mark in self._marks.items() if not self._waiting[one] and mark <= first]
 
     @property
+    def expected(self) -> npt.NDArray[np.int64]:
+        """The ``held`` log sequences that were not taken so far, and are not known to be gone; rising."""
+        return self._held
+
+    @property
     def mark(self) -> int:
         """All streams are known up to here."""
         return min(self._marks.values())
@@ -92,7 +97,8 @@ class StreamMerge:
         if not filled:
             return Taken(None, self._pass(bound, np.zeros(0, np.int64)))
         heads = [queue[0].records["log_sequence"] for queue in filled]
-        if self._dense and int(max(head[-1] for head in heads)) >= bound:
+        # Held rows are in order too, and whoever commits a position without them has lost them.
+        if self._dense and not len(self._held) and int(max(head[-1] for head in heads)) >= bound:
             bound = max(bound, self._run_from(heads))
         bound = min(bound, int(min(head[0] for head in heads)) + max(most, 1))
         due: list[EventBatch] = []
@@ -133,8 +139,8 @@ class StreamMerge:
         if len(self._held):
             early = logs[: np.searchsorted(logs, self._begin)]
             self._held = np.setdiff1d(self._held, early, assume_unique=True)
-            if bound >= self._begin and self._dense:
-                holes += _runs(self._held)
+            if bound >= self._begin:
+                holes += _runs(self._held) if self._dense else []
                 self._held = self._held[:0]
         before, self.position = self.position, max(self.position, bound)
         if self._dense and self.position > before:
