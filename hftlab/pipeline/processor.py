@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Self
 
 from hftlab.clock import Clock, SystemClock
-from hftlab.errors import NotStarted
-from hftlab.events.group_ports import Checkpoint, Effect, GroupLog, Holder, Letter
+from hftlab.errors import GroupLost, NotStarted, ServerRefused, ServerUnreachable
+from hftlab.events.group_ports import Checkpoint, Effect, GroupConsumer, GroupLog, Holder, Letter
 from hftlab.events.ports import RunBus
 from hftlab.pipeline.dead_letters import DeadLetterList
 from hftlab.pipeline.letterbox import Letterbox
@@ -139,7 +139,7 @@ class EventProcessor:
     async def checkpoint(self) -> Checkpoint:
         """Commit what was handled, and return what is saved. Raises NotStarted where it is not active."""
         self._bus.refuse_handlers("checkpoint")
-        life = self._active()
+        life = await self._soon_active()
         cuts = self._serving.tally.cuts
         life.want_commit()
         while self._serving.life is life:
@@ -157,6 +157,8 @@ class EventProcessor:
         are missing, are not waited for. Raises NotStarted, and BackgroundFailed.
         """
         self._bus.refuse_handlers("drain")
+        # First of all: of what ended it, its session's end may be a part.
+        self._supervisor.raise_failure()
         info = await self._log.session(self.settings.session)
         while True:
             self._supervisor.raise_failure()
@@ -170,7 +172,7 @@ class EventProcessor:
                 if life.consumer.session.number != info.number or (done and not committing.busy):
                     return
                 life.want_commit()
-            elif consumer is not None and not await consumer.backlog():
+            elif consumer is not None and await self._backlog(consumer) == 0:
                 return
             await self._change()
 
@@ -188,11 +190,11 @@ class EventProcessor:
         For after a handler was mended. A letter is gone when its handler has done it; else it is kept with the new
         error. ``await processor.drain()`` waits for it. Raises NotStarted where this processor is not active.
         """
-        self._active()
+        await self._soon_active()
         chosen = (
             [letters] if isinstance(letters, Letter) else list(await self.letters() if letters is None else letters)
         )
-        life = self._active()
+        life = await self._soon_active()
         count = self._serving.retries.redrive(chosen)
         life.wake()
         return count
@@ -241,6 +243,19 @@ class EventProcessor:
             who = f"{holder.name} is" if self.running and holder is not None else "it does not run"
             raise NotStarted(f"this processor is not the active member of its group: {who}")
         return life
+
+    async def _backlog(self, consumer: GroupConsumer) -> int | None:
+        """How many rows lie beyond the group's position; None where the server can't say now."""
+        try:
+            return await consumer.backlog()
+        except (ServerUnreachable, ServerRefused, GroupLost):
+            return None  # it is tried again; what can't be mended ends the processor, and is raised
+
+    async def _soon_active(self) -> Life:
+        """The active member's life, which one that has just got the group is about to begin."""
+        while self.running and self._serving.active and self._serving.life is None:
+            await self._change()
+        return self._active()
 
     def _add_effects(self, effects: tuple[Effect, ...]) -> None:
         self._active().committing.add(effects)

@@ -51,6 +51,8 @@ class Serving:
     ) -> None:
         self.state = State.NEW
         self.consumer: GroupConsumer | None = None
+        self.active = False
+        """Whether it has the group: it lives, or is about to."""
         self.life: Life | None = None
         self.passage: Passage | None = None
         self.stage = OrderStage(settings.ordering, bus.symbols, bus.sources)
@@ -66,6 +68,8 @@ class Serving:
         self._run: BusRun | None = None
         self._run_clock = VirtualClock()
         self._stopping = asyncio.Event()
+        self._stood_at = -1  # where the group stood, as long as nobody else was active since
+        self._lost_at: float | None = None
 
     # -- beginning and ending -----------------------------------------------------------------------------------------
 
@@ -74,6 +78,7 @@ class Serving:
         settings = self._settings
         self.ended, self._stopping = asyncio.Event(), asyncio.Event()
         self.cut_off, self.trouble = 0, None
+        self._stood_at, self._lost_at = -1, None
         consumer = await self._member(settings.session, settings.start, restart)
         try:
             checkpoint = await consumer.acquire()
@@ -86,7 +91,7 @@ class Serving:
             raise
         self.consumer = consumer
         self.state = State.STANDING_BY if checkpoint is None else State.CATCHING_UP
-        self._active = checkpoint is not None
+        self.active = checkpoint is not None
 
     def stop(self) -> None:
         """Finish what was taken in, commit, leave."""
@@ -97,23 +102,23 @@ class Serving:
 
     async def serve(self) -> None:
         """Be a member until told to stop. Raises GroupLost where the session is gone, and what can't be mended."""
-        active, goes_on = self._active, False
+        goes_on = False
         try:
             while not self._stopping.is_set():
-                if not active:
-                    active = await self._stand_by()
+                if not self.active:
+                    self.active = await self._stand_by()
                 elif self._run is None:
-                    active = await self._take_bus()
+                    self.active = await self._take_bus()
                 else:
                     end = await self._live(goes_on)
                     goes_on = end is End.SUCCEEDED
                     if end is End.STOPPED:
                         break
-                    active = False
+                    self.active = False
                     if end is End.TAKEN:
                         self._end_run()
         finally:
-            self.life = None
+            self.life, self.active = None, False
             self._end_run()
             if self.consumer is not None:
                 await self._leave(self.consumer)
@@ -126,10 +131,16 @@ class Serving:
     async def _stand_by(self) -> bool:
         """Try to be the active one; whether it is."""
         assert self.consumer is not None
-        checkpoint = await self._patiently(self.consumer.acquire)
+        try:
+            checkpoint = await self._patiently(self.consumer.acquire)
+            self._lost_at = None
+        except GroupLost as lost:
+            await self._wait_for_group(lost)
+            return False
         if checkpoint is not None:
-            self.checkpoint = checkpoint
+            self.checkpoint, self._stood_at = checkpoint, checkpoint.log_sequence
             return True
+        self._stood_at = -1
         self.state = State.STANDING_BY
         self._changed()
         await self._pause(min(_LOOK_S, self._settings.lease_s / 4))
@@ -146,6 +157,7 @@ class Serving:
             self._changed()
             # Another member may have a bus that is free.
             await self._patiently(self.consumer.release)
+            self._stood_at = -1
             await self._pause(_LOOK_S)
             return False
 
@@ -200,8 +212,9 @@ class Serving:
                 life.stop()
             end = await life.live()
         except GroupTaken:
-            pass
+            self._stood_at = -1
         except GroupLost as lost:
+            self._stood_at = life.committing.checkpoint.log_sequence
             end = await self._group_lost(lost)
         finally:
             self.life = None
@@ -221,7 +234,7 @@ class Serving:
         """The group is gone. Where its session is still there, it is made again where this member stands."""
         assert self.consumer is not None
         session, self.state = self.consumer.session, State.AWAY
-        at = event_id(session.number, self.life.committing.checkpoint.log_sequence if self.life else 0)
+        at = event_id(session.number, self._stood_at)
         try:
             fresh = await self._patiently(lambda: self._member(session.name, at, False))
         except UnknownSession:
@@ -233,6 +246,17 @@ class Serving:
         await self._leave(self.consumer)
         self.consumer = fresh
         return End.TAKEN
+
+    async def _wait_for_group(self, lost: GroupLost) -> None:
+        """Whoever was active last knows where the group stood, and makes it again; others give it time to do so."""
+        if self._stood_at >= 0:
+            await self._group_lost(lost)
+            return
+        now = time.monotonic()
+        self._lost_at = self._lost_at or now
+        if now - self._lost_at > self._settings.lease_s:
+            raise lost
+        await self._pause(min(_LOOK_S, self._settings.lease_s / 4))
 
     # -- membership ---------------------------------------------------------------------------------------------------
 
