@@ -52,11 +52,14 @@ class Closable(Protocol):
 
 
 _open: weakref.WeakSet[Closable] = weakref.WeakSet()
+_of_scripts: dict[asyncio.AbstractEventLoop, set[Closable]] = {}
+"""Those that a ``main`` may have forgotten by its end; what a cell forgot goes when it is collected, as ever."""
 
 
 def close_with_process(lab: Closable) -> None:
     """Have a lab that was started closed when its script, or its kernel, ends before somebody closes it."""
     _open.add(lab)
+    _of_scripts.get(asyncio.get_running_loop(), set()).add(lab)
     _join_kernel()
 
 
@@ -118,15 +121,20 @@ class _Script:
     async def run(self, main: Coroutine[Any, Any, T]) -> T:
         """``main``'s result; the labs that it left open are closed."""
         self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        _of_scripts[loop] = set()
         try:
             result = await main
         except BaseException:
             # What went wrong first is what the user has to see.
             await _close_all()
             raise
-        for failure in await _close_all():
-            raise failure
-        return result
+        else:
+            for failure in await _close_all():
+                raise failure
+            return result
+        finally:
+            del _of_scripts[loop]
 
     @contextmanager
     def told_by_signals(self) -> Iterator[None]:
