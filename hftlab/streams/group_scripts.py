@@ -77,9 +77,9 @@ MEMBER = Script(
     + """
 -- KEYS meta groups hash streams…; ARGV group types log mode forced ids… (one for each stream)
 --   log: 'start', 'now' or a number; mode: 'make', 'mend' or 'move'; forced: the token of a holder known to be dead
--- Makes the group, moves it, or gives it back its place in the streams that have lost it (XGROUP DESTROY by hand): where
--- it stands is in the hash. Whoever has it then begins anew from there. Returns status, holder, token, types, whether it
--- was made now.
+-- Makes the group, moves it, or gives it back its place in the streams that have lost it (XGROUP DESTROY by hand):
+-- where it stands is in the hash, and whoever has it begins anew from there. Returns status, holder, token, types,
+-- whether it was made now.
 local meta, hash = KEYS[1], KEYS[3]
 local group, types, log, mode, forced = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local session = redis.call('HMGET', meta, 'events', 'trimmed')
