@@ -48,6 +48,18 @@ def make_parser() -> argparse.ArgumentParser:
     _add_format(gaps, required=False)
     _add_server(gaps)
 
+    groups = commands.add_parser("groups", help="say where the consumer groups of a session stand")
+    groups.add_argument("session", help="the session's name")
+    groups.add_argument("--csv", action="store_true", help="as CSV, in place of the table")
+    _add_server(groups)
+
+    letters = commands.add_parser("letters", help="show what a group's handlers did not get done, and why")
+    letters.add_argument("session", help="the session's name")
+    letters.add_argument("group", help="the group's name")
+    letters.add_argument("--rows", type=int, default=20, help="the longest that the table gets (20)")
+    letters.add_argument("--csv", action="store_true", help="all of them as CSV, in place of the table")
+    _add_server(letters)
+
     commands.add_parser("compile", help="compile the numba kernels into their cache, so that nobody waits later")
 
     notebooks = commands.add_parser("lab", help="open JupyterLab on the notebooks; further options are JupyterLab's")

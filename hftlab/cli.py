@@ -1,4 +1,4 @@
-"""The command line: ``hftlab lab · demo · record · replay · gaps · compile``."""
+"""The command line: ``hftlab lab · demo · record · replay · gaps · groups · letters · compile``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import hftlab
 from hftlab.arguments import make_parser
 from hftlab.errors import HftlabError, UnknownSession, ValidationError
+from hftlab.group_commands import groups_text, letters_text
 
 if TYPE_CHECKING:
     from hftlab.lab import Lab
@@ -211,6 +212,24 @@ def _survey_session(parsed: argparse.Namespace, survey: Survey) -> None:
         raise
 
 
+# -- groups, letters --------------------------------------------------------------------------------------------------
+
+
+def _groups(parsed: argparse.Namespace) -> int:
+    return _tell(parsed, groups_text)
+
+
+def _letters(parsed: argparse.Namespace) -> int:
+    return _tell(parsed, letters_text)
+
+
+def _tell(parsed: argparse.Namespace, text: Callable[[Lab, argparse.Namespace], Awaitable[str]]) -> int:
+    async def work(lab: Lab) -> None:
+        print(await text(lab, parsed), end="")
+
+    return _in_lab(parsed, work)
+
+
 # -- demo -------------------------------------------------------------------------------------------------------------
 
 
@@ -301,7 +320,8 @@ def notebooks_folder() -> Path:
 
 
 _COMMANDS = {
-    "demo": _demo, "record": _record, "replay": _replay, "gaps": _gaps, "compile": _compile, "lab": _lab
+    "demo": _demo, "record": _record, "replay": _replay, "gaps": _gaps, "groups": _groups, "letters": _letters,
+    "compile": _compile, "lab": _lab,
 }  # fmt: skip
 
 if __name__ == "__main__":

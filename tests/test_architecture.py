@@ -36,7 +36,17 @@ ENGINE: dict[str, frozenset[str]] = {
     "sim": row("events clock metrics"),
     "monitor": row("events clock metrics"),
 }
-EVERYTHING = frozenset(ENGINE) | {"research", "widgets", "compiling", "ending", "lab", "arguments", "cli", FRONT_DOOR}
+EVERYTHING = frozenset(ENGINE) | {
+    "research",
+    "widgets",
+    "compiling",
+    "ending",
+    "lab",
+    "arguments",
+    "group_commands",
+    "cli",
+    FRONT_DOOR,
+}
 
 RULES = Rules(
     root="hftlab",
@@ -48,6 +58,7 @@ RULES = Rules(
         "ending": row("supervise"),
         "lab": EVERYTHING,
         "arguments": row(),
+        "group_commands": row("pipeline lab"),
         "cli": EVERYTHING,
     },
     open_to_all=frozenset({"errors"}),

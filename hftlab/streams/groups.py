@@ -13,12 +13,14 @@ import msgspec
 
 from hftlab.errors import GroupLost, GroupTaken, ServerRefused, UnknownGroup, UnknownSession, ValidationError, shown
 from hftlab.events import EventType, SourceTable, SymbolTable
+from hftlab.events.group_ports import Letter
 from hftlab.events.ports import LogRange, SessionInfo
 from hftlab.streams.catalogue import Catalogue
 from hftlab.streams.consuming import GroupConsumer
 from hftlab.streams.group_scripts import DESTROY, MEMBER, GroupStatus
 from hftlab.streams.holding import mark_of, name_of
 from hftlab.streams.keys import TYPE_ORDER, GroupKeys, check_group, check_name
+from hftlab.streams.letter_entries import letter_of_entry
 from hftlab.streams.liveness import is_dead
 from hftlab.streams.ranges import Place, Types, read_place, wanted_types
 from hftlab.streams.reading import Reading
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NS_PER_MS = 1_000_000
+_LETTERS = 256
 _members = itertools.count(1)
 
 
@@ -55,6 +58,7 @@ class GroupInfo(msgspec.Struct, frozen=True):
 
 # Within the class, list is a method.
 Infos = list[GroupInfo]
+Letters = list[Letter]
 Names = list[str]
 Commands = list[tuple[Any, ...]]
 
@@ -115,6 +119,23 @@ class Groups:
         if group not in known:
             raise _unknown(group, info.name, known)
         await self._connections.run(DESTROY, names, group)
+
+    async def letters(self, session: str, group: str, *, count: int = 100_000) -> Letters:
+        """The first ``count`` dead letters of a group, the oldest first, without joining it; a round trip for 256.
+
+        Raises UnknownGroup, and CodecError for entries that are no letters.
+        """
+        info, _ = await self._existing(session, group)
+        key = self._reading.keys.session(info.number).group(group).letters
+        found: Letters = []
+        start = "-"
+        while len(found) < count:
+            entries = await self._connections.call("XRANGE", key, start, "+", "COUNT", _LETTERS)
+            found += [letter_of_entry(entry_id, fields) for entry_id, fields in entries]
+            if len(entries) < _LETTERS:
+                break
+            start = f"({entries[-1][0].decode()}"
+        return found[:count]
 
     async def member(
         self,
