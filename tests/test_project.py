@@ -38,7 +38,7 @@ TOP_LEVEL = {
 }
 SCRIPTS = (".ci/run", "binder/postBuild", "binder/start")
 # The README's two commands, by their marks, and what each ends with.
-README_COMMANDS = {"demo-command": ".venv/bin/hftlab demo", "test-command": ".venv/bin/python -m pytest"}
+README_COMMANDS = {"demo-command": ".venv/bin/hftlab demo", "test-command": ".venv/bin/python -m pytest -n auto"}
 
 # What conda-forge calls a package, where it isn't what pyproject.toml calls it.
 CONDA_NAMES = {
