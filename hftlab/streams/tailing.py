@@ -106,7 +106,10 @@ class Tail:
         last_ms, events = await self._reading.connections.call("HMGET", keys.meta, "last_ms", "events")
         if events is None:
             raise self._gone(number)
-        info = await self._catalogue.by_number(number)
+        try:
+            info = await self._catalogue.by_number(number)
+        except UnknownSession:  # in between
+            raise self._gone(number) from None
         self._created_ns = self._created_ns or info.created_ns
         if info.created_ns != self._created_ns:
             raise self._gone(number)
