@@ -48,6 +48,7 @@ class Committing:
         self.effects = 0
         self.trouble: StreamError | None = None
         self.failure: StreamError | None = None
+        self.broken: BaseException | None = None
         self.state = checkpoint.state
         self._consumer, self._now_ns = consumer, now_ns
         self._on_saved, self._on_trouble, self._wake = on_saved, on_trouble, wake
@@ -140,6 +141,9 @@ class Committing:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             self._saved(commit, done)
+        except (KeyboardInterrupt, Exception) as error:
+            # Whether it happened is not known here, so no other commit may have its serial number. The owner raises it.
+            self.broken = error
         finally:
             self._task = None
             self._wake()

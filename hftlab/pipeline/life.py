@@ -167,6 +167,10 @@ class Life:
             await asyncio.wait(tasks)
             await self.committing.close()
 
+    def raised(self, error: BaseException) -> bool:
+        """Whether a task of its own was ended by it: then the loop has raised it."""
+        return error is self._broken
+
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
@@ -342,7 +346,13 @@ class Life:
 
     @property
     def _failed(self) -> BaseException | None:
-        return self._broken or self.readers.failure or self.committing.failure or self._lease_failure
+        return (
+            self._broken
+            or self.committing.broken
+            or self.readers.failure
+            or self.committing.failure
+            or self._lease_failure
+        )
 
     def _raise_failure(self) -> None:
         failure = self._failed

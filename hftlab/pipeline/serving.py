@@ -139,6 +139,7 @@ class Serving:
             return False
         if checkpoint is not None:
             self.checkpoint, self._stood_at = checkpoint, checkpoint.log_sequence
+            self.cut_off = 0
             return True
         self._stood_at = -1
         self.state = State.STANDING_BY
@@ -216,6 +217,9 @@ class Serving:
         except GroupLost as lost:
             self._stood_at = life.committing.checkpoint.log_sequence
             end = await self._group_lost(lost)
+        except KeyboardInterrupt as interrupt:
+            self._stood_at = -1
+            await self._interrupted(interrupt, life)
         finally:
             self.life = None
             self.checkpoint = life.committing.checkpoint
@@ -229,6 +233,18 @@ class Serving:
             # What was not committed is the other one's to handle, and to fail on.
             self.letterbox.take()
         return end
+
+    async def _interrupted(self, interrupt: KeyboardInterrupt, life: Life) -> None:
+        """It was raised in whatever ran just now, say in a handler. It is for whoever runs the loop, as asyncio has it,
+        and no reason to end. But a call that it cut short may have done half of its work: begin anew at the checkpoint,
+        as after a crash."""
+        if not life.raised(interrupt):
+            asyncio.get_running_loop().call_soon(_raise, interrupt)
+        assert self.consumer is not None
+        try:
+            await self._patiently(self.consumer.release)
+        except StreamError as error:  # told to stop meanwhile
+            self.trouble = error
 
     async def _group_lost(self, lost: GroupLost) -> End:
         """The group is gone. Where its session is still there, it is made again where this member stands."""
@@ -301,3 +317,7 @@ class Serving:
                 await self._stopping.wait()
         except TimeoutError:
             pass
+
+
+def _raise(error: BaseException) -> None:
+    raise error

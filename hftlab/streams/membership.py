@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -162,7 +163,7 @@ class Membership:
     def owing(self, from_now_s: float = 0.0) -> Iterator[None]:
         """While this is entered, the server owes an answer, from ``from_now_s`` on."""
         call = object()
-        self._calls[call] = asyncio.get_running_loop().time() + from_now_s
+        self._calls[call] = time.monotonic() + from_now_s
         try:
             yield
         finally:
@@ -173,4 +174,4 @@ class Membership:
         """For how long the server has owed the oldest answer; 0.0 while it owes none."""
         if not self._calls:
             return 0.0
-        return max(0.0, asyncio.get_running_loop().time() - min(self._calls.values()))
+        return max(0.0, time.monotonic() - min(self._calls.values()))
