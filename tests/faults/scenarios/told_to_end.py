@@ -159,6 +159,8 @@ def _in_kernel(folder: Path, binary: Path, chance: random.Random) -> tuple[int, 
             interrupts = chance.randint(1, 3)
             for _ in range(interrupts):
                 kernel.time_interrupt()
+                # A cell that fails has those after it aborted that the kernel has by then: wait for an answer.
+                kernel.value("had[0]")
             assert kernel.value("(lab._supervisor.failure, processor.running)") == (None, True)
             killed = chance.random() < 0.5
             end = chance.choice((kernel.manager.shutdown_kernel, kernel.manager.restart_kernel))
