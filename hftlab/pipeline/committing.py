@@ -10,17 +10,9 @@ import msgspec
 
 from hftlab.errors import GroupLost, GroupTaken, StreamError
 from hftlab.events.group_ports import Checkpoint, Commit, Committed, Effect, GroupConsumer, Letter
+from hftlab.pipeline.refusals import MOST_KEPT, RefusedEffects
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-_KEPT_REFUSALS = 100
-
-
-class RefusedEffects(msgspec.Struct, frozen=True):
-    """A transaction that the server would not do: its commands, and the server's words."""
-
-    commands: str
-    error: str
-    at_ns: int
 
 
 class Committing:
@@ -43,7 +35,7 @@ class Committing:
         self.checkpoint = checkpoint
         self.saved = 0
         self.acknowledged = 0
-        self.refused: deque[RefusedEffects] = deque(maxlen=_KEPT_REFUSALS)
+        self.refused: deque[RefusedEffects] = deque(maxlen=MOST_KEPT)
         self.refusals = 0
         self.effects = 0
         self.trouble: StreamError | None = None

@@ -24,7 +24,7 @@ from hftlab.pipeline.letterbox import Letterbox
 from hftlab.pipeline.losses import Losses
 from hftlab.pipeline.merging import StreamMerge
 from hftlab.pipeline.outgoing import Outgoing
-from hftlab.pipeline.passage import Passage
+from hftlab.pipeline.passage import Passage, Told
 from hftlab.pipeline.reading import Readers
 from hftlab.pipeline.retries import Retries
 from hftlab.pipeline.tally import Tally
@@ -71,6 +71,8 @@ class Life:
         self.consumer = consumer
         self.events = consumer.session.events
         self.successor = ""
+        self.unread = set(consumer.types)
+        """The streams of which nothing is known so far."""
         self._from = checkpoint.log_sequence
         self.merge = StreamMerge(consumer.types, checkpoint.log_sequence, checkpoint.held)
         self.readers = Readers(consumer, self.merge, self._page, self.wake)
@@ -214,13 +216,15 @@ class Life:
         if self._passage.pressed is not None:
             return self._passage.press() or self._passage.waiting
         batch, holes = self.merge.take()
-        for hole in holes:
-            self._passage.tell(*self._losses.add(self.consumer.session, hole, self._now_ns()))
+        now_ns = self._now_ns()
+        told = [(hole.first, Told(*self._losses.add(self.consumer.session, hole, now_ns))) for hole in holes]
         if batch is None:
+            for _, one in told:
+                self._passage.tell(*one)
             return bool(holes)
         self.readers.taken()
         self._moved_at = time.monotonic()
-        self._passage.take(batch)
+        self._passage.take(batch, told)
         return True
 
     def _retry(self) -> bool:
@@ -314,6 +318,7 @@ class Life:
     def _page(self, event_type: EventType, page: GroupPage) -> None:
         rows = sum(map(len, page.batches))
         tally = self._tally
+        self.unread.discard(event_type)
         tally.read += rows
         tally.entries += page.entries
         tally.redelivered += page.redelivered

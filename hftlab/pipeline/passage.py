@@ -66,10 +66,21 @@ class Passage:
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
-    def take(self, batch: EventBatch) -> None:
-        """Put rows in, in total order; only when ``pressed`` is None."""
+    def take(self, batch: EventBatch, told: Sequence[tuple[int, Told]] = ()) -> None:
+        """Put rows in, in total order; only when ``pressed`` is None. ``told``: what handlers are told of between them,
+        before the row of which log sequence."""
         self.taken += len(batch)
-        self._go_on(batch)
+        logs, done = batch.records["log_sequence"], 0
+        for before, one in told:
+            place = int(np.searchsorted(logs, before))
+            if self._pressed is None and place > done:
+                self._go_on(batch[done:place])
+                done = place
+            self._ready.append(one)
+        if self._pressed is not None:
+            self._pressed = batch[done - len(self._pressed) :]
+        elif done < len(batch):
+            self._go_on(batch[done:] if done else batch)
 
     def advance(self, now_ns: int) -> None:
         """Let time pass: gaps past their deadline are lost, what they held back goes on."""

@@ -18,6 +18,8 @@ from hftlab.pipeline.dead_letters import DeadLetterList
 from hftlab.pipeline.letterbox import Letterbox
 from hftlab.pipeline.life import Life
 from hftlab.pipeline.losses import Losses
+from hftlab.pipeline.refusals import MOST_KEPT as MOST_REFUSED
+from hftlab.pipeline.refusals import RefusedList
 from hftlab.pipeline.retries import MOST_KEPT
 from hftlab.pipeline.serving import Serving
 from hftlab.pipeline.settings import ProcessorSettings
@@ -153,8 +155,9 @@ class EventProcessor:
     async def drain(self) -> None:
         """Wait until all that the session holds now is handled, with the letters of ``redrive``, and that is committed.
 
-        Standing by, this waits until the active member has done so. Events that are held, because numbers before them
-        are missing, are not waited for. Raises NotStarted, and BackgroundFailed.
+        Where the session is known to have a successor, that one's events are waited for, too. Standing by, this waits
+        until the active member has done so. Events that are held, because numbers before them are missing, are not
+        waited for. Raises NotStarted, and BackgroundFailed.
         """
         self._bus.refuse_handlers("drain")
         # First of all: of what ended it, its session's end may be a part.
@@ -169,10 +172,14 @@ class EventProcessor:
                 committing = life.committing
                 done = committing.checkpoint.log_sequence >= info.events
                 done = done and not self._serving.retries.redriving and not committing.settling
-                if life.consumer.session.number != info.number or (done and not committing.busy):
+                if life.consumer.session.number != info.number:
+                    # A session that has a successor goes on in it.
+                    info = await self._log.session(life.consumer.session.name)
+                    continue
+                if done and not committing.busy and not life.successor and not life.unread:
                     return
                 life.want_commit()
-            elif consumer is not None and await self._backlog(consumer) == 0:
+            elif consumer is not None and not self._serving.active and await self._backlog(consumer) == 0:
                 return
             await self._change()
 
@@ -221,6 +228,13 @@ class EventProcessor:
     def losses(self) -> Losses:
         """Events that were gone from the log when their turn came: trimmed, or deleted. ``.to_frame()``."""
         return self._serving.losses
+
+    @property
+    def refused_effects(self) -> RefusedList:
+        """The latest 100 transactions that the server would not do, and its words: ``.to_frame()``."""
+        life = self._serving.life
+        refused = [*self._serving.tally.refused, *(() if life is None else life.committing.refused)]
+        return RefusedList(refused[-MOST_REFUSED:])
 
     def statistics(self) -> ProcessorStatistics:
         """Counts since it was made; about 0.1 ms."""

@@ -53,11 +53,11 @@ class ProcessorStatistics:
     letters went to this machine's disk, since the server did not take them.
 
     ``commits`` were saved and ``acknowledged`` entries with them, ``effects`` commands of transactions were done with
-    them and ``refused_effects`` not. ``position`` is the log sequence before which all is handled (but for what is
-    held), ``committed`` the one that is saved; ``uncommitted`` rows lie between them. ``lag`` is how many rows of the
-    session lie beyond ``position``, ``lag_s`` for how long there have been any. ``groups_lost``: how often the
-    group was destroyed at run time and made again. ``takeovers`` is how
-    often this processor became the active one. ``silent_s``: for how long the server has owed an answer.
+    them, ``refused_effects`` transactions were refused. ``position`` is the log sequence before which all is handled
+    (but for what is held), ``committed`` the one that is saved; ``uncommitted`` rows lie between them. ``lag`` is how
+    many rows of the session lie beyond ``position``, ``lag_s`` for how long there have been any. ``groups_lost``: how
+    often the group was destroyed at run time and made again. ``takeovers`` is how often this processor became the
+    active one. ``silent_s``: for how long the server has owed an answer.
     """
 
     state: State
@@ -212,7 +212,13 @@ def describe(shown: ProcessorStatistics) -> str:
     elif shown.state is State.STALLED:
         what += f": the server has been silent for {shown.silent_s:.1f} s"
     what += f", {shown.handled:,} handled, committed up to {shown.committed:,}"
-    told = (("dead_letters", "dead letters"), ("invalid", "invalid"), ("lost", "LOST"), ("lag", "to go"))
+    told = (
+        ("dead_letters", "dead letters"),
+        ("invalid", "invalid"),
+        ("lost", "LOST"),
+        ("refused_effects", "transactions REFUSED"),
+        ("lag", "to go"),
+    )
     what += "".join(f", {getattr(shown, name):,} {word}" for name, word in told if getattr(shown, name))
     wrong = shown.failure or shown.trouble
     return f"EventProcessor({shown.group} of {shown.session}: {what}" + (

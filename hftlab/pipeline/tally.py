@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from hftlab.events.records import EventType
 from hftlab.pipeline.committing import Committing
 from hftlab.pipeline.passage import Passage
+from hftlab.pipeline.refusals import MOST_KEPT, RefusedEffects
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Tally:
     commits: int = 0
     groups_lost: int = 0
     by_type: dict[EventType, int] = field(default_factory=dict)
+    refused: deque[RefusedEffects] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
 
     def keep(self, passage: Passage) -> None:
         """Take over the counts of a passage that ends."""
@@ -41,3 +44,4 @@ class Tally:
         self.acknowledged += committing.acknowledged
         self.effects += committing.effects
         self.refused_effects += committing.refusals
+        self.refused.extend(committing.refused)

@@ -198,6 +198,10 @@ class FakeConsumer:
             if not done:
                 yield
 
+    def of(self, bus: EventBus) -> bool:
+        """Whether it was made for this bus."""
+        return self._tables[0] is bus.symbols
+
     def _standing(self, *, active: bool = True) -> FakeGroup:
         kept = self._log.sessions.get(self._kept.name)
         group = None if kept is not self._kept else kept.groups.get(self.group)
@@ -347,12 +351,11 @@ class Process:
         self.bus = bus or EventBus()
         settings = {"group": "g", "session": "day", "checkpoint_s": 0.001, "lease_s": 30.0, **settings}
         self.processor = EventProcessor(log, self.bus, ProcessorSettings(**settings))
-        self._first = len(log.members)
 
     @property
     def members(self) -> list[FakeConsumer]:
-        """The members that were made since this process began."""
-        return self.log.members[self._first :]
+        """What its processor was in the log's groups."""
+        return [member for member in self.log.members if member.of(self.bus)]
 
     def cut_off(self) -> None:
         """From now on nothing that it does has an effect."""
