@@ -171,7 +171,11 @@ class Membership:
 
     @property
     def silent_s(self) -> float:
-        """For how long the server has owed the oldest answer; 0.0 while it owes none."""
+        """For how long the server has owed the oldest answer; 0.0 while it owes none.
+
+        A call that is refused and tried again (no memory) waits, while the server answers: that is no silence.
+        """
         if not self._calls:
             return 0.0
-        return max(0.0, time.monotonic() - min(self._calls.values()))
+        waiting_s = time.monotonic() - min(self._calls.values())
+        return max(0.0, min(waiting_s, self.connections.silent_s))
