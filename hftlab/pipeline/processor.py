@@ -135,7 +135,7 @@ class EventProcessor:
         return Transaction(self._add_effects)
 
     def key(self, key: str) -> str:
-        """The whole name of a key of yours in Redis, to read it with."""
+        """The whole name of a key of yours in Redis, for any client; ``lab.streams.value(key)`` reads it."""
         return self._key(key)
 
     async def checkpoint(self) -> Checkpoint:
@@ -185,7 +185,7 @@ class EventProcessor:
 
     async def letters(self, count: int = MOST_KEPT) -> DeadLetterList:
         """The first ``count`` dead letters that the group keeps, the oldest first, those included that will be tried
-        again."""
+        again; a round trip for 256. Raises NotStarted, StreamErrors."""
         consumer = self._serving.consumer
         if consumer is None or not self.running:
             raise NotStarted("the processor does not run: await processor.start() first")

@@ -26,7 +26,7 @@ class Transaction:
 
     Make it the last thing that a handler does: where the handler fails after the block, the event counts as failed (and
     may be tried again), while the block's commands stand. A key is your word, kept as ``{namespace}:u:<key>``;
-    ``processor.key(word)`` is the whole one, for reading it with any client.
+    ``lab.streams.value(word)`` reads it, and ``processor.key(word)`` is the whole one, for any client.
     """
 
     def __init__(self, add: Callable[[tuple[Effect, ...]], None]) -> None:
