@@ -89,7 +89,7 @@ def test_an_interrupt_in_a_handler_reaches_the_runner_and_each_effect_happens_on
 def test_an_interrupt_in_a_commit_before_or_after_the_server_has_it_changes_no_effect(
     after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, interrupts = GroupConsumer.commit, Interrupts(2)
+    commit, interrupts = GroupConsumer.commit, Interrupts(1)
 
     async def interrupted(self: GroupConsumer, one: Commit) -> Committed:
         if not after:
