@@ -38,6 +38,13 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
         for what, value, most in (("checkpoint_s", self.checkpoint_s, 60.0), ("lease_s", self.lease_s, 3_600.0)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.001 <= value <= most:
                 raise ValidationError(f"{what} is a number of seconds from 0.001 to {most:g}; got {shown(value)}")
+        if self.ordering.merge_s:
+            # What the window holds was in order before: read again after a restart, it would pass for duplicates.
+            raise ValidationError(
+                "a processor keeps the log's order, and can't hold a view merged by timestamp over its restarts; give "
+                f"it an ordering of its own without merge_s (got {self.ordering.merge_s:g}): "
+                'lab.processor("…", ordering=hl.Ordering())'
+            )
         if not self.types:
             raise ValidationError("a processor reads at least one type; leave types away to read all")
 
