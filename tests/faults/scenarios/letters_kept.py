@@ -99,7 +99,7 @@ async def poison_in_a_processor(seed: int, binary: Path, folder: Path, scale: fl
 )
 async def letters_survive_a_kill(seed: int, binary: Path, folder: Path, scale: float) -> Counts:
     chance = random.Random(seed)
-    rows = chance.randint(60, 200)
+    rows = at_scale(chance.randint(60, 200), scale, 30)
     async with at_work(binary, folder) as (server, manager, lab), nursery(server, folder) as members:
         await manager.append(mixed(rows, seed=seed), session="day")
         poison = sorted(chance.sample(range(rows), 8))

@@ -36,7 +36,7 @@ async def processor_killed_at_every_step(seed: int, binary: Path, folder: Path, 
         lab_manager(server, frame_rows=7) as manager,
         nursery(server, folder) as members,
     ):
-        for step in steps[: at_scale(len(steps), scale, 8)]:
+        for step in steps[: at_scale(len(steps), scale, 5)]:
             await manager.append(mixed(ROWS, seed=1_000 * seed + rows), session="day")
             rows += ROWS
             nth = 1 if step.endswith(_RARE) or "claim" in step else chance.randint(1, 2 if "batch" in step else 8)
@@ -93,7 +93,7 @@ async def _active(manager: RedisStreamManager, members: list[Member]) -> Member:
 )
 async def processors_killed_at_random(seed: int, binary: Path, folder: Path, scale: float) -> Counts:
     chance = random.Random(seed)
-    kills = at_scale(8, scale, 2)
+    kills = at_scale(8, scale)
     rows = 0
     done = False
     async with (
