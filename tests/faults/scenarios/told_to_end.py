@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+from jupyter_core.utils import ensure_event_loop
 
 import hftlab as hl
 from hftlab.pipeline.statistics import State
@@ -169,6 +170,8 @@ def _in_kernel(folder: Path, binary: Path, chance: random.Random) -> tuple[int, 
             return server, killed, interrupts
         finally:
             kernel.close()
+            # jupyter_client made one for this thread.
+            ensure_event_loop().close()
 
 
 @fault(
