@@ -32,4 +32,4 @@ def test_functions_come_with_the_names_that_messages_use() -> None:
     assert named("validate", [positive]) == (("positive", positive),)
     assert named("validate", {"above 0": positive}) == (("above 0", positive),)
     with pytest.raises(ValidationError, match="validate takes functions; got 3"):
-        named("validate", {"three": 3})  # type: ignore[dict-item]
+        named("validate", {"three": 3})  # type: ignore[type-var]
