@@ -133,7 +133,7 @@ def test_output_that_waits_in_the_inflater_at_the_end_of_the_file_is_not_lost(wr
         assert not tally.damaged
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["empty", "compressed"])
 def test_a_file_without_a_line_is_an_error(write: Callable[[bytes], Path], content: bytes) -> None:
     with pytest.raises(FeedError, match="not one line"):
         numbered(write(content))
