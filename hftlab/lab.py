@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import html
 import math
 import os
@@ -400,7 +401,10 @@ class Lab:
             lease_s=lease_s,
             name=name,
         )
-        spill = self.directory / "letters" / f"{re.sub('[^A-Za-z0-9_.-]', '_', f'{chosen}-{group}')}.spill"
+        # Readable, and another one for each pair of names.
+        digest = hashlib.sha256(f"{chosen}\0{group}".encode()).hexdigest()[:12]
+        readable = re.sub("[^A-Za-z0-9_.-]", "_", f"{chosen}-{group}")[:80]
+        spill = self.directory / "letters" / f"{readable}-{digest}.spill"
         processor = EventProcessor(streams, bus or self.bus, settings, spill=spill, key=streams.key)
         self._processors[group, chosen] = processor
         return processor

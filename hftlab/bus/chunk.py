@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import operator
 import time
+from asyncio import CancelledError
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -166,7 +167,7 @@ class Chunk:
                 if result is not None:
                     self._take(result)
                     return
-        except Exception as error:
+        except (Exception, CancelledError) as error:  # the latter is nobody's cancellation where nothing is awaited
             self._fail(error)
 
     def _take(self, result: Any) -> None:
@@ -217,7 +218,7 @@ class Chunk:
             self._tried = at, self._tried[1] + 1
             try:
                 result = subscription.call(event)
-            except Exception as again:
+            except (Exception, CancelledError) as again:
                 error = again
                 continue
             if result is not None:

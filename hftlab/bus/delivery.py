@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from types import CoroutineType
 from typing import Any
 
@@ -106,7 +107,7 @@ class Delivery:
             self._tried += 1
             try:
                 result = subscription.handler(self.batch)
-            except Exception as error:
+            except (Exception, CancelledError) as error:
                 if self._tried == subscription.attempts:
                     self._fail(error)
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
@@ -77,7 +78,7 @@ class Single:
             self._tried += 1
             try:
                 result = subscription.call(self.event)
-            except Exception as error:
+            except (Exception, CancelledError) as error:
                 if self._tried == subscription.attempts:
                     self._fail(subscription, error)
                 continue

@@ -253,9 +253,7 @@ class BusRun(Protocol):
         """Tell the handlers that subscribed to the notice's class, when all rows queued so far are handled."""
         ...
 
-    def redeliver(
-        self, handler: str, event: Any, done: Callable[[BaseException | None], None] | None = None
-    ) -> None:
+    def redeliver(self, handler: str, event: Any, done: Callable[[BaseException | None], None] | None = None) -> None:
         """Give the one subscription of that name an Event, or an EventBatch, once more, by the next ``work`` calls.
 
         ``done`` is called once when all its calls have ended: with None if they went well, else with the first error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from hftlab.errors import GroupLost, GroupTaken, StreamError
+from hftlab.errors import BackgroundFailed, GroupLost, GroupTaken, StreamError
 from hftlab.events.group_ports import Checkpoint, Commit, Committed, Effect, GroupConsumer, Letter
 from hftlab.pipeline.refusals import MOST_KEPT, RefusedEffects
 
@@ -102,6 +102,8 @@ class Committing:
         )
         self._transactions, self._settled, self._waiting_effects = [], [], 0
         self._task = asyncio.get_running_loop().create_task(self._save(commit), name="processor: commit")
+        # Not at the end of the task's own code: one that is cancelled before its first step never gets there.
+        self._task.add_done_callback(self._task_ended)
 
     async def settled(self) -> None:
         """Wait until no commit is on its way. Cancelling leaves it on its way."""
@@ -136,9 +138,14 @@ class Committing:
         except (KeyboardInterrupt, Exception) as error:
             # Whether it happened is not known here, so no other commit may have its serial number. The owner raises it.
             self.broken = error
-        finally:
-            self._task = None
-            self._wake()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if self._task is not task:
+            return  # closed
+        self._task = None
+        if task.cancelled():
+            self.broken = BackgroundFailed("somebody cancelled a processor's commit: start the processor again")
+        self._wake()
 
     def _saved(self, commit: Commit, done: Committed) -> None:
         now_ns = self._now_ns()

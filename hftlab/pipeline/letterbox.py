@@ -98,7 +98,7 @@ class Letterbox:
             raise ValidationError(f"limit_bytes= of a letterbox is a whole number above 0; got {limit_bytes!r}")
         self.policy, self.session_number = policy, session_number
         self.letters = self.events = self.invalid = 0
-        self.spilled = self.drained = self.refused = 0
+        self.spilled = self.drained = self.refused = self.set_aside = 0
         self.trouble: Exception | None = None
         self._spill, self._now_ns, self._limit_bytes = spill, now_ns, limit_bytes
         self._kept: list[Letter] = []
@@ -202,6 +202,16 @@ class Letterbox:
         """Let go of the letters in memory: their events come again, to whoever goes on from the last commit."""
         self._kept, self._kept_bytes = [], 0
         self._spill_at_bytes = self._limit_bytes
+
+    def begin_anew(self) -> None:
+        """Go on from a checkpoint: no letter that is here, in memory or on the disk, belongs to a commit that was made.
+
+        Their events come again, and what fails again becomes a letter again. The file is kept beside, for people.
+        """
+        self.forget()
+        if self._spill is not None:
+            self.set_aside += self._spill.set_aside()
+            self.drained = self.spilled
 
     def put_back(self, letters: Iterable[Letter]) -> None:
         """Letters of a commit that was not made: they go first with the next one."""

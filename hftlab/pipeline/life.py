@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from hftlab.errors import GroupLost, GroupTaken, StreamError
+from hftlab.errors import BackgroundFailed, GroupLost, GroupTaken, StreamError
 from hftlab.events.group_ports import Checkpoint, GroupConsumer, GroupPage, Letter
 from hftlab.events.ports import BusRun, DrivenClock
 from hftlab.events.records import EventType
@@ -35,6 +35,10 @@ MOST_UNCOMMITTED = 1 << 20
 
 MOST_EFFECTS = 10_000
 """How many commands wait for a commit before one is made."""
+
+
+RETRIED_WITHIN_NS = 10_000_000_000
+"""How far ahead a letter may be due for a session to be followed into its successor only after it was tried again."""
 
 
 class End(enum.Enum):
@@ -76,7 +80,7 @@ class Life:
         self._from = checkpoint.log_sequence
         self.merge = StreamMerge(consumer.types, checkpoint.log_sequence, checkpoint.held)
         self.readers = Readers(consumer, self.merge, self._page, self.wake)
-        self._outgoing = Outgoing(letterbox, checkpoint, consumer.session.number)
+        self._outgoing = Outgoing(letterbox)
         self.committing = Committing(
             consumer, checkpoint, now_ns, on_saved=self._saved, on_trouble=self._outgoing.trouble, wake=self.wake
         )  # fmt: skip
@@ -86,7 +90,7 @@ class Life:
         self._on_change = on_change
         self._counted = (run.handled, run.emitted)
         self._woken = asyncio.Event()
-        self._stopping = self._wanted = False
+        self._stopping = self._wanted = self._ending = self._to_acknowledge = False
         self._flushed = True
         self._cut_at = time.monotonic()
         self._moved_at = self._behind_since = time.monotonic()
@@ -163,6 +167,7 @@ class Life:
         try:
             return await self._drive()
         finally:
+            self._ending = True
             self._count()
             for task in tasks:
                 task.cancel()
@@ -174,7 +179,14 @@ class Life:
         return error is self._broken
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error: BaseException | None
+        if not task.cancelled():
+            error = task.exception()
+        else:
+            # What somebody else cancelled is as dead as if it had raised, and nobody would notice.
+            words = f"somebody cancelled a task of a processor ({task.get_name()}): start the processor again"
+            error = None if self._ending else BackgroundFailed(words)
+        if error is not None:
             self._broken = error
             self.wake()
 
@@ -250,11 +262,11 @@ class Life:
     @property
     def dirty(self) -> bool:
         """Whether something was handled that is not committed."""
-        return self.committing.dirty(self.position, self.held, self._letterbox.waiting)
+        return self._to_acknowledge or self.committing.dirty(self.position, self.held, self._letterbox.waiting)
 
     def _cut(self) -> None:
         stage = self._passage.stage
-        self._cut_at, self._wanted = time.monotonic(), False
+        self._cut_at, self._wanted, self._to_acknowledge = time.monotonic(), False, False
         self._tally.cuts += 1
         memory = msgspec.msgpack.encode(stage.memory())
         self.committing.begin(self.position, self.held, memory, self._outgoing.take())
@@ -267,7 +279,11 @@ class Life:
         """Why to end now: all is committed that will be."""
         if not (self._stopping or self._ended) or self.committing.busy or self._retries.under_way or self.dirty:
             return None
-        return End.STOPPED if self._stopping else End.SUCCEEDED
+        if self._stopping:
+            return End.STOPPED
+        # Letters stay with the group of their session: those that are due soon are tried before it is left.
+        due_ns = self._retries.due_ns
+        return None if due_ns is not None and due_ns < self._now_ns() + RETRIED_WITHIN_NS else End.SUCCEEDED
 
     # -- resting ------------------------------------------------------------------------------------------------------
 
@@ -298,16 +314,21 @@ class Life:
         now = time.monotonic()
         if not self.committing.busy and self.dirty:
             due_s = min(due_s, self._cut_at + self._checkpoint_s - now)
-        if self._passage.stage.due_ns is not None:
+        if self._passage.stage.due_ns is not None and self._time_passes:
             due_s = min(due_s, self._moved_at + self._passage.stage.ordering.deadline_s - now)
         if (retry_ns := self._retries.due_ns) is not None and not self._stopping:
             due_s = min(due_s, (retry_ns - self._now_ns()) / 1e9)
         return max(due_s, 0.0)
 
+    @property
+    def _time_passes(self) -> bool:
+        """Whether nothing came, rather than that something is there which can't be taken in yet."""
+        return not self._stopping and (self.merge.empty or self._passage.pressed is not None)
+
     def _let_time_pass(self) -> None:
         """A gap whose deadline passes while nothing comes is lost; by how long nothing came, not by whose clock."""
         stage = self._passage.stage
-        if self._stopping or not self.merge.empty:
+        if not self._time_passes:
             return
         silent_s = time.monotonic() - self._moved_at
         if stage.wants_work or (stage.due_ns is not None and silent_s >= stage.ordering.deadline_s):
@@ -325,6 +346,8 @@ class Life:
         tally.by_type[event_type] = tally.by_type.get(event_type, 0) + rows
         if self.caught_up:
             self._behind_since = time.monotonic()
+        # Of entries that were handled before, and are here once more, nothing but the acknowledgement is left.
+        self._to_acknowledge |= page.entries > 0 and not rows
         self.events = max(self.events, page.events)
         self.successor = page.successor or self.successor
         for letter in page.damaged:

@@ -197,12 +197,14 @@ class EventProcessor:
         For after a handler was mended. A letter is gone when its handler has done it; else it is kept with the new
         error. ``await processor.drain()`` waits for it. Raises NotStarted where this processor is not active.
         """
-        await self._soon_active()
-        chosen = (
-            [letters] if isinstance(letters, Letter) else list(await self.letters() if letters is None else letters)
-        )
         life = await self._soon_active()
-        count = self._serving.retries.redrive(chosen)
+        # Only those that are still kept: a cell that is run again must not try again what was done by then.
+        kept = list(await self.letters())
+        if self._serving.life is not life:
+            return await self.redrive(letters)
+        chosen = [letters] if isinstance(letters, Letter) else kept if letters is None else letters
+        ids = {letter.letter_id for letter in kept}
+        count = self._serving.retries.redrive([one for one in chosen if not one.letter_id or one.letter_id in ids])
         life.wake()
         return count
 

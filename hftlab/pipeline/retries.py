@@ -15,10 +15,10 @@ from hftlab.errors import HftlabError, ValidationError
 from hftlab.events.batch import EventBatch
 from hftlab.events.group_ports import Letter
 from hftlab.events.ports import BusRun
-from hftlab.pipeline.letterbox import Letterbox, error_text
+from hftlab.pipeline.letterbox import INVALID, Letterbox, error_text
 
 MOST_KEPT = 10_000
-"""How many letters wait here to be tried again; of more, the server's list is asked when these are through."""
+"""How many letters wait here to be tried again; more are ``forgotten`` until the next start, or ``redrive``."""
 
 _AT_ONCE_NS = 1
 """When a redrive is due: before all others."""
@@ -33,11 +33,14 @@ class Retries:
         self._waiting: dict[str, Letter] = {}
         self._due: list[tuple[int, str]] = []  # a heap; of a letter that was moved forwards it has both moments
         self._trying: Letter | None = None
+        self._settled: set[str] = set()  # done with by a commit of this life, made or to be made
         self._events = EventBatch.empty()
 
     def reset(self, kept: Iterable[Letter]) -> None:
         """Begin anew with the letters that the server keeps."""
-        self._waiting, self._due, self._trying = {}, [], None
+        if self._trying is not None:
+            self._letterbox.retried(self._trying.handler, self._events)
+        self._waiting, self._due, self._trying, self._settled = {}, [], None, set()
         self.add(list(kept))
 
     def add(self, letters: Sequence[Letter]) -> None:
@@ -62,7 +65,8 @@ class Retries:
                 raise ValidationError("only letters that are kept can be tried again: those of processor.letters()")
         count = 0
         for letter in chosen:
-            if letter.handler and letter != self._trying:
+            trying = self._trying is not None and self._trying.letter_id == letter.letter_id
+            if letter.handler not in ("", INVALID) and not trying and letter.letter_id not in self._settled:
                 self._wait_for(msgspec.structs.replace(letter, due_ns=_AT_ONCE_NS))
                 count += letter.events
         return count
@@ -103,6 +107,7 @@ class Retries:
             # No such handler (any more), or bytes that this version can't read: it is kept for a redrive.
             self._trying, self._events = None, EventBatch.empty()
             self._letterbox.add(msgspec.structs.replace(due, letter_id="", error=error_text(error), due_ns=0))
+            self._settled.add(due.letter_id)
             settle(due.letter_id)
             return 0
         self.tried += due.events
@@ -122,5 +127,6 @@ class Retries:
         self._trying = None
         self._letterbox.retried(tried.handler, self._events)
         self._events = EventBatch.empty()
+        self._settled.add(tried.letter_id)
         settle(tried.letter_id)
         self.mended += tried.events if error is None else 0

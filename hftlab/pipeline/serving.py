@@ -78,6 +78,7 @@ class Serving:
         settings = self._settings
         self.ended, self._stopping = asyncio.Event(), asyncio.Event()
         self.cut_off, self.trouble = 0, None
+        self.letterbox.forget()
         self._stood_at, self._lost_at = -1, None
         consumer = await self._member(settings.session, settings.start, restart)
         try:
@@ -179,6 +180,8 @@ class Serving:
         self._bus.dead_letters.port = self._port_before
         if not run.ended:
             run.end()
+        # The letters of what was not committed, if there are any: it comes again, and fails again.
+        self.letterbox.forget()
         if self.passage is not None:
             self.tally.keep(self.passage)
             self.passage = None
@@ -229,9 +232,6 @@ class Serving:
         if end is End.SUCCEEDED:
             await self._leave(consumer)
             self.consumer = await self._patiently(lambda: self._member(life.successor, None, False))
-        elif end is End.TAKEN:
-            # What was not committed is the other one's to handle, and to fail on.
-            self.letterbox.take()
         return end
 
     async def _interrupted(self, interrupt: KeyboardInterrupt, life: Life) -> None:

@@ -102,6 +102,15 @@ class SpillFile:
         self._checked = True
         return letters
 
+    def set_aside(self) -> int:
+        """Keep what is there beside, as ``<name>.left`` (an older one is replaced), and begin anew; returns how many
+        letters that were."""
+        letters = len(self.read())
+        if letters:
+            os.replace(self.path, self.path.with_name(self.path.name + ".left"))
+            _sync_folder(self.path.parent)
+        return letters
+
     def drained(self, letters: Iterable[Letter] | None = None) -> int:
         """These letters (None: all) are safe elsewhere: the file goes, or keeps the others. Returns how many went."""
         before = self.read()
