@@ -164,6 +164,10 @@ class EventProcessor:
         self._supervisor.raise_failure()
         info = await self._log.session(self.settings.session)
         while True:
+            if not self.running:
+                # What ended its task is told a turn of the loop after the end.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             self._supervisor.raise_failure()
             if not self.running:
                 raise NotStarted("the processor does not run: await processor.start() first")

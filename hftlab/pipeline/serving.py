@@ -117,6 +117,8 @@ class Serving:
                         break
                     self.active = False
                     if end is End.TAKEN:
+                        # What it had not committed is the next member's.
+                        self.cut_off = 0
                         self._end_run()
         finally:
             self.life, self.active = None, False
