@@ -105,7 +105,8 @@ class GroupPage(NamedTuple):
     ``reached``: every row of this stream before that log sequence was given by now, or is gone. ``events``: how many
     rows the session had then, of all types. ``entries``: how many were read. ``damaged``: what could not be read, as
     letters. ``successor``: the session that goes on after this one, once this one is sealed. ``redelivered``: rows of
-    ``batches`` that were delivered before, to this owner or another.
+    ``batches`` that were delivered before, to this owner or another. ``trimmed``: retention took what there was before
+    that log sequence.
     """
 
     batches: tuple[EventBatch, ...]
@@ -115,6 +116,7 @@ class GroupPage(NamedTuple):
     damaged: tuple[Letter, ...] = ()
     successor: str = ""
     redelivered: int = 0
+    trimmed: int = 0
 
 
 class Holder(msgspec.Struct, frozen=True):

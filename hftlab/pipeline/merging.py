@@ -44,21 +44,30 @@ class Taken(NamedTuple):
 class StreamMerge:
     """Merges the streams of ``types`` from the log sequence ``begin`` on. Without I/O.
 
-    ``held``: log sequences before ``begin`` that are expected, too. Holes are known only where all types are read.
+    ``held``: log sequences before ``begin`` that are expected, too. Holes are known only where all types are read;
+    where some are, only what retention took is, and no more than between which rows it was.
     """
 
     def __init__(self, types: Iterable[EventType], begin: int, held: Sequence[int] = ()) -> None:
         self._waiting: dict[EventType, deque[EventBatch]] = {one: deque() for one in sorted(types)}
         self._marks = dict.fromkeys(self._waiting, 0)
         self._rows = dict.fromkeys(self._waiting, 0)
+        self._trimmed = 0
+        self._noted: list[Hole] = []
         self._dense = len(self._waiting) == len(EventType)
         self._held = np.array(sorted(held), np.int64)
         self._begin = begin
         self.position = begin
         """Every row before it was taken, or is gone (but for the ``held`` ones)."""
 
-    def put(self, event_type: EventType, batches: Sequence[EventBatch], reached: int) -> None:
-        """Add what one read of a stream gave; ``reached``: all of it before that log sequence has been given."""
+    def put(self, event_type: EventType, batches: Sequence[EventBatch], reached: int, trimmed: int = 0) -> None:
+        """Add what one read of a stream gave; ``reached``: all of it before that log sequence has been given;
+        ``trimmed``: retention took what there was before that one."""
+        known = max(self.position, self.mark, self._trimmed)
+        if trimmed > known and not self._dense:
+            # Which of these were of these types, nobody can tell any more: it is all that may have been.
+            self._noted.append(Hole(known, trimmed - 1))
+        self._trimmed = max(self._trimmed, trimmed)
         for batch in batches:
             if len(batch):
                 self._waiting[event_type].append(batch)
@@ -135,7 +144,7 @@ class StreamMerge:
 
     def _pass(self, bound: int, logs: npt.NDArray[np.int64]) -> tuple[Hole, ...]:
         """Move the position on past these rows, up to ``bound``; what of it was not there."""
-        holes: list[Hole] = []
+        holes, self._noted = self._noted, []
         if len(self._held):
             early = logs[: np.searchsorted(logs, self._begin)]
             self._held = np.setdiff1d(self._held, early, assume_unique=True)

@@ -92,7 +92,7 @@ class Readers:
                     self._fail(error)
                     return
                 self.trouble, pause_s = None, _FIRST_PAUSE_S
-                self._merge.put(event_type, page.batches, page.reached)
+                self._merge.put(event_type, page.batches, page.reached, page.trimmed)
                 self._on_page(event_type, page)
                 if not page.entries and waiter is not None:
                     await self._more(event_type, waiter)

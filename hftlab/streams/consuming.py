@@ -150,8 +150,8 @@ class GroupConsumer:
         reply = member.check(
             await member.run(READ, names, self.group, member.mine(), member.consumer, stream.after, count)
         )
-        _, events, successor, pending, delivered, entries = reply
-        return Received(entries, bool(pending), delivered, int(events), successor.decode())
+        _, events, successor, pending, delivered, entries, trimmed = reply
+        return Received(entries, bool(pending), delivered, int(events), successor.decode(), int(trimmed or 0))
 
     async def wait(self, event_type: EventType, timeout_s: float) -> None:
         """Return when the stream may have more than was read, after ``timeout_s``, or after a second at the latest.

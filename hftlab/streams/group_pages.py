@@ -49,6 +49,7 @@ class Received(NamedTuple):
     delivered: bytes
     events: int
     successor: str
+    trimmed: int
 
 
 class GroupStream:
@@ -87,6 +88,7 @@ class GroupStream:
         self.reached = 0
         self.events = 0
         self.successor = ""
+        self.trimmed = 0
         self.touched = ""
 
     # -- receiving ----------------------------------------------------------------------------------------------------
@@ -104,7 +106,8 @@ class GroupStream:
     def receive(self, reply: Received, count: int) -> None:
         """Take a reply in. Where fewer entries came than were asked for, the stream is known to its end."""
         entries = reply.entries
-        self.events, self.successor, self._count = reply.events, reply.successor, count
+        self.events, self.successor, self.trimmed = reply.events, reply.successor, reply.trimmed
+        self._count = count
         self._complete = not reply.pending and len(entries) < count
         self._waiting.extend(entries)
         self.after = entries[-1][0] if entries else reply.delivered
@@ -159,6 +162,7 @@ class GroupStream:
             tuple(damaged),
             self.successor,
             redelivered,
+            self.trimmed,
         )
 
     def _log_of(self, entry_id: bytes, fields: list[bytes] | None) -> int:

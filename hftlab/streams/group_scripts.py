@@ -179,10 +179,12 @@ READ = Script(
 -- KEYS meta hash stream; ARGV group token consumer after count
 -- after: the id of the last entry that the member received. Where the server has delivered others since (what an owner
 -- before left, a reply that was lost, a call that arrived late), those come first, out of what is pending.
--- Returns status, events, successor, whether these were pending, the last id that was delivered, entries.
+-- Returns status, events, successor, whether these were pending, the last id that was delivered, entries, and the log
+-- sequence before which retention took what there was.
 local no = refusal(KEYS[1], KEYS[2], ARGV[2])
 if no then return no end
-local session = redis.call('HMGET', KEYS[1], 'events', 'successor')
+local session = redis.call('HMGET', KEYS[1], 'events', 'successor', 'trimmed')
+local trimmed = session[3] or '0'
 local stream, group, consumer, after, count = KEYS[3], ARGV[1], ARGV[3], ARGV[4], ARGV[5]
 local delivered = last_delivered(stream, group)
 if not delivered then return {3, ''} end
@@ -192,11 +194,11 @@ local function read(from)
 end
 if delivered ~= after then
   local pending = read(after)
-  if #pending > 0 then return {1, session[1], session[2] or '', 1, delivered, pending} end
+  if #pending > 0 then return {1, session[1], session[2] or '', 1, delivered, pending, trimmed} end
 end
 local entries = read('>')
 if #entries > 0 then delivered = entries[#entries][1] end
-return {1, session[1], session[2] or '', 0, delivered, entries}
+return {1, session[1], session[2] or '', 0, delivered, entries, trimmed}
 """
 )
 
