@@ -23,7 +23,7 @@ from hftlab.bus.bus import DEFAULT_CAPACITY
 from hftlab.clock import Clock
 from hftlab.compiling import compile_kernels
 from hftlab.ending import close_with_process
-from hftlab.errors import HandlerFailed, NotStarted, ValidationError
+from hftlab.errors import HandlerFailed, NotStarted, ValidationError, shown
 from hftlab.events.frames import DEFAULT_ROWS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
@@ -268,7 +268,7 @@ class Lab:
 
     async def sessions(self) -> pd.DataFrame:
         """What is recorded, a row a session: start and end (arrival, UTC), events, counts by type, symbols, bytes, and
-        ``trimmed``: the first log sequence that is still there."""
+        ``trimmed``: the first log sequence that is still there; ``successor``: the session that goes on after it."""
         import pandas as pd
 
         self.bus.raise_failures()
@@ -287,6 +287,7 @@ class Lab:
             "symbols": [", ".join(info.symbols[:10]) + (" …" if len(info.symbols) > 10 else "") for info in listed],
             "stored_bytes": [info.stored_bytes for info in listed],
             "trimmed": [info.trimmed for info in listed],
+            "successor": [info.successor for info in listed],
         }
         return pd.DataFrame(data, index=pd.Index([info.name for info in listed], name="session"))
 
@@ -383,6 +384,8 @@ class Lab:
         Running the cell again returns the processor that runs. Nothing is read before ``await processor.start()``.
         """
         streams = self.streams
+        if bus is not None and not isinstance(bus, EventBus):
+            raise ValidationError(f"bus is an hl.EventBus, or None for the lab's own; got {shown(bus)}")
         chosen = streams.session_name if session is None else session
         known = self._processors.get((group, chosen))
         if known is not None and known.running:
@@ -429,5 +432,9 @@ class Lab:
         return "started" if server == "ok" else f"started; its server is {server}"
 
     def _repr_html_(self) -> str:
-        parts = [part._repr_html_() for part in (self._streams, self.bus, *self._sinks) if part is not None]
+        parts = [
+            part._repr_html_()
+            for part in (self._streams, self.bus, *self._sinks, *self._processors.values())
+            if part is not None
+        ]
         return f"<div><b>{html.escape(repr(self))}</b>{''.join(parts)}</div>"

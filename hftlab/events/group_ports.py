@@ -62,6 +62,15 @@ class Letter(msgspec.Struct, frozen=True):
     frame: bytes = b""
     letter_id: str = ""
 
+    def __repr__(self) -> str:
+        what = (
+            f"{self.events:,} events" if self.events != 1 else f"{self.event_type or 'an entry'} {self.symbol}".strip()
+        )
+        tried = f"tried {self.attempts:,} x" if self.attempts else "not tried"
+        return (
+            f"Letter({self.letter_id or 'not kept yet'}: {self.handler or 'unreadable'}, {what}, {tried}: {self.error})"
+        )
+
 
 class Effect(NamedTuple):
     """One command on a key of the user's: ``("HINCRBYFLOAT", "pnl", (b"BTCUSDT", b"1.5"))``.

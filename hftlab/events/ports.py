@@ -27,7 +27,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
     ``events`` is how many were appended, which is also the next log sequence; ``counts`` has them by topic word
     (``market``, ``order``, ``fill``, ``signal``). An empty session has ``start_ns == end_ns == 0``. ``trimmed`` is the
     first log sequence that is still there: retention took what lies before (all else counts what was ever appended,
-    but for ``stored_bytes``).
+    but for ``stored_bytes``). ``successor``: the session that goes on after this one, which is sealed then.
     """
 
     name: str
@@ -40,6 +40,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
     created_ns: int = 0
     stored_bytes: int = 0
     trimmed: int = 0
+    successor: str = ""
 
 
 class LogRange(msgspec.Struct, frozen=True):

@@ -68,11 +68,18 @@ class StreamMerge:
             # Which of these were of these types, nobody can tell any more: it is all that may have been.
             self._noted.append(Hole(known, trimmed - 1))
         self._trimmed = max(self._trimmed, trimmed)
-        for batch in batches:
+        for one in batches:
+            batch = self._left(one)
             if len(batch):
                 self._waiting[event_type].append(batch)
                 self._rows[event_type] += len(batch)
         self._marks[event_type] = max(self._marks[event_type], reached)
+
+    def _left(self, batch: EventBatch) -> EventBatch:
+        """The rows that retention left: of an entry that reaches over where it went, the first ones are gone."""
+        logs = batch.records["log_sequence"]
+        gone = (logs >= self._begin) & (logs < self._trimmed) if self._trimmed > self._begin else None
+        return batch if gone is None or not gone.any() else batch.where(~gone)
 
     def waiting(self, event_type: EventType) -> int:
         """How many rows of a stream were put and not taken."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from hftlab.clock import Clock, SystemClock
-from hftlab.errors import GroupLost, NotStarted, ServerRefused, ServerUnreachable
+from hftlab.errors import GroupLost, NotStarted, ServerRefused, ServerUnreachable, ValidationError, shown
 from hftlab.events.group_ports import Checkpoint, Effect, GroupConsumer, GroupLog, Holder, Letter
 from hftlab.events.ports import RunBus
 from hftlab.pipeline.dead_letters import DeadLetterList
@@ -180,8 +180,10 @@ class EventProcessor:
                     # A session that has a successor goes on in it.
                     info = await self._log.session(life.consumer.session.name)
                     continue
-                if done and not committing.busy and not life.successor and not life.unread:
+                if done and not committing.busy and not life.successor and not life.unread and not info.successor:
                     return
+                if info.successor and not life.successor:
+                    life.readers.nudge(life.consumer.types)  # they don't know of it yet
                 life.want_commit()
             elif consumer is not None and not self._serving.active and await self._backlog(consumer) == 0:
                 return
@@ -195,8 +197,11 @@ class EventProcessor:
             raise NotStarted("the processor does not run: await processor.start() first")
         return DeadLetterList(await consumer.letters(count=count))
 
-    async def redrive(self, letters: Letter | Sequence[Letter] | None = None) -> int:
+    async def redrive(self, letters: Letter | str | Sequence[Letter | str] | None = None) -> int:
         """Try letters again now, by the handlers that failed on them (None: all); returns how many events those are.
+
+        ``letters`` are some of ``letters()``, or their ids. Those that are not kept any more, and those of rows that no
+        handler was given (a check refused them), are passed over.
 
         For after a handler was mended. A letter is gone when its handler has done it; else it is kept with the new
         error. ``await processor.drain()`` waits for it. Raises NotStarted where this processor is not active.
@@ -206,9 +211,14 @@ class EventProcessor:
         kept = list(await self.letters())
         if self._serving.life is not life:
             return await self.redrive(letters)
-        chosen = [letters] if isinstance(letters, Letter) else kept if letters is None else letters
-        ids = {letter.letter_id for letter in kept}
-        count = self._serving.retries.redrive([one for one in chosen if not one.letter_id or one.letter_id in ids])
+        wanted = [letters] if isinstance(letters, Letter | str) else kept if letters is None else list(letters)
+        for one in wanted:
+            if not isinstance(one, Letter | str) or (isinstance(one, Letter) and not one.letter_id):
+                raise ValidationError(
+                    f"redrive takes letters that are kept, of processor.letters(), or their ids; got {shown(one)}"
+                )
+        ids = {one if isinstance(one, str) else one.letter_id for one in wanted}
+        count = self._serving.retries.redrive([letter for letter in kept if letter.letter_id in ids])
         life.wake()
         return count
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,6 +38,14 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
         for what, value, most in (("checkpoint_s", self.checkpoint_s, 60.0), ("lease_s", self.lease_s, 3_600.0)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.001 <= value <= most:
                 raise ValidationError(f"{what} is a number of seconds from 0.001 to {most:g}; got {shown(value)}")
+        for what, given, kind in (
+            ("ordering", self.ordering, Ordering), ("retry", self.retry, RetryPolicy), ("restart", self.restart, bool),
+            ("group", self.group, str), ("session", self.session, str),
+        ):  # fmt: skip
+            if not isinstance(given, kind):
+                raise ValidationError(f"{what} is {_KINDS.get(what, 'text')}; got {shown(given)}")
+        if self.name is not None and not isinstance(self.name, str):
+            raise ValidationError(f"name is text, by which others know this member; got {shown(self.name)}")
         if self.ordering.merge_s:
             # What the window holds was in order before: read again after a restart, it would pass for duplicates.
             raise ValidationError(
@@ -49,6 +57,9 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValidationError("a processor reads at least one type; leave types away to read all")
 
 
+_KINDS = {"ordering": "an hl.Ordering", "retry": "an hl.RetryPolicy", "restart": "True or False"}
+
+
 def named(what: str, functions: Sequence[F] | Mapping[str, F] | F | None) -> tuple[tuple[str, F], ...]:
     """Functions with the names that messages use for them. Raises ValidationError for what can't be called."""
     if functions is None:
@@ -56,6 +67,8 @@ def named(what: str, functions: Sequence[F] | Mapping[str, F] | F | None) -> tup
     if isinstance(functions, Mapping):
         pairs = list(functions.items())
     else:
+        if not callable(functions) and not isinstance(functions, Iterable):
+            raise ValidationError(f"{what} takes functions: one, several, or a dict by name; got {shown(functions)}")
         several = [functions] if callable(functions) else list(functions)
         pairs = [(str(getattr(one, "__name__", type(one).__name__)), one) for one in several]
     for name, function in pairs:

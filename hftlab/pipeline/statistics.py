@@ -45,11 +45,12 @@ class ProcessorStatistics:
     """Counts since the processor was made; times in seconds.
 
     ``read`` rows came from the log, of which ``redelivered`` had been delivered before (to this processor or another)
-    without being acknowledged; ``damaged`` entries could not be read. ``handled`` rows went through the handlers, which
-    ``emitted`` others; ``invalid`` ones were refused by checks or transforms, transforms left out ``dropped`` ones;
-    ``duplicate``, ``late``, ``conflicting`` and ``orphaned`` ones were not delivered (see ``gaps``); ``held`` ones wait
-    for missing numbers; ``lost`` ones were gone from the log (see ``losses``). ``dead_letters`` events failed in some
-    handler for good or for now, ``retried`` events were tried again, of which ``mended`` ones went well; ``spilled``
+    without being acknowledged, most of them read ahead by one that died; ``damaged`` entries could not be read.
+    ``handled`` rows went through the handlers, which ``emitted`` others; ``invalid`` ones were refused by checks or
+    transforms, transforms left out ``dropped`` ones; ``duplicate``, ``late``, ``conflicting`` and ``orphaned`` ones
+    were not delivered (see ``gaps``); ``held`` ones wait for missing numbers; ``lost`` ones were gone from the log (see
+    ``losses``). ``dead_letters`` counts the times that an event failed in a handler, for good or for now (``letters()``
+    are those that are kept); ``retried`` events were tried again, of which ``mended`` ones went well; ``spilled``
     letters went to this machine's disk, since the server did not take them.
 
     ``commits`` were saved and ``acknowledged`` entries with them, ``effects`` commands of transactions were done with
@@ -116,7 +117,18 @@ class ProcessorStatistics:
         return f"<table>{cells}</table>"
 
 
-_TOLD = ("redelivered", "damaged", "invalid", "late", "conflicting", "held", "lost", "dead_letters", "refused_effects")
+_TOLD = (
+    "redelivered",
+    "damaged",
+    "invalid",
+    "late",
+    "conflicting",
+    "held",
+    "lost",
+    "dead_letters",
+    "refused_effects",
+    "groups_lost",
+)
 
 
 def _written(value: object) -> str:
@@ -213,7 +225,7 @@ def describe(shown: ProcessorStatistics) -> str:
         what += f": the server has been silent for {shown.silent_s:.1f} s"
     what += f", {shown.handled:,} handled, committed up to {shown.committed:,}"
     told = (
-        ("dead_letters", "dead letters"),
+        ("dead_letters", "failures"),
         ("invalid", "invalid"),
         ("lost", "LOST"),
         ("refused_effects", "transactions REFUSED"),

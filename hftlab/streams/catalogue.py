@@ -166,4 +166,5 @@ def _session_info(meta: Mapping[str, bytes | None], symbols: list[bytes], whole:
         created_ns=whole("created_ns"),
         stored_bytes=whole("stored_bytes"),
         trimmed=whole("trimmed"),
+        successor=(meta.get("successor") or b"").decode(),
     )

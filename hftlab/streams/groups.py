@@ -55,6 +55,11 @@ class GroupInfo(msgspec.Struct, frozen=True):
     letters: int
     saved_ns: int
 
+    def __repr__(self) -> str:
+        letters = f", {self.letters:,} letters" if self.letters else ""
+        stands = f"{self.state}, at {self.log_sequence:,}, {self.lag:,} to go{letters}"
+        return f"GroupInfo({self.group} of {self.session}: {stands})"
+
 
 # Within the class, list is a method.
 Infos = list[GroupInfo]
@@ -71,6 +76,9 @@ class Groups:
         self._connections = reading.connections
         self._catalogue = catalogue
         self._now_ns = now_ns
+
+    def __repr__(self) -> str:
+        return "Groups(await groups.to_frame(session) shows who stands where; create, list, letters, move, destroy)"
 
     async def create(
         self, session: str, group: str, *, types: Types | None = None, start: Place | None = None
@@ -111,7 +119,10 @@ class Groups:
         return (await self._infos(info, [group]))[0]
 
     async def destroy(self, session: str, group: str) -> None:
-        """Remove a group, its position and its dead letters; an active member gets GroupLost. Raises UnknownGroup."""
+        """Remove a group, its position and its dead letters. Raises UnknownGroup.
+
+        An active member makes it again from its last commit; what it had not committed goes through its handlers again.
+        """
         info = await self._catalogue.info(session)
         keys = self._reading.keys.session(info.number).group(group)
         names = (keys.session.groups, keys.hash, keys.letters, *keys.session.streams.values())

@@ -46,13 +46,15 @@ META_FIELDS = (
     "stored_bytes",
     "entries",
     "trimmed",
+    "successor",
 )
 """The fields of a session's meta hash.
 
 ``events`` is the next log sequence; the four words count by type; ``earliest_ns`` and ``latest_ns`` bound the
 arrivals; ``last_ms`` is the time in the last entry's id; ``backward_ms`` is how far an entry's id ever lay ahead of
 the earliest arrival in it, which is how far past its end a time range must be read; ``trimmed`` (where retention took
-something) is the first log sequence that is still there.
+something) is the first log sequence that is still there; ``successor`` names the session that goes on after this one,
+which is sealed then.
 """
 
 LOG_FIELD = b"log_sequence"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -210,3 +211,17 @@ def test_batches_without_rows_are_no_rows() -> None:
     assert merge.empty
     assert merge.take() == (None, ())
     assert merge.position == 7
+
+
+@pytest.mark.parametrize("types", [frozenset(EventType), frozenset({EventType.MARKET_DATA})])
+def test_of_an_entry_that_retention_reached_into_the_first_rows_are_gone(types: frozenset[EventType]) -> None:
+    """So that what is handled and what is told to be lost are all there was, and nothing is both."""
+    rows = trades(list(range(10, 30)))
+    merge = StreamMerge(types, begin=5)
+    for one in types:
+        merge.put(one, (rows,) if one is EventType.MARKET_DATA else (), 30, 15)
+    taken = merge.take()
+    assert taken.batch is not None
+    assert taken.batch.records["log_sequence"].tolist() == list(range(15, 30))
+    assert [(hole.first, hole.last) for hole in taken.holes] == [(5, 14)]
+    assert merge.position == 30
