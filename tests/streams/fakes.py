@@ -72,8 +72,26 @@ class Proxy:
         self.done = 0
         """How many scripts the server has run."""
         self.connections = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
+
+    async def end(self) -> None:
+        """Give what it serves a second to notice that its clients have gone, and end the rest."""
+        if self._serving:
+            _, left = await asyncio.wait(set(self._serving), timeout=1.0)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         up_reader, up_writer = await asyncio.open_unix_connection(self._target)
         waiting: asyncio.Queue[list[bytes] | None] = asyncio.Queue()
@@ -87,9 +105,11 @@ class Proxy:
             pass
         finally:
             waiting.put_nowait(None)
-            await asyncio.gather(back, return_exceptions=True)
-            up_writer.close()
-            writer.close()
+            try:
+                await asyncio.gather(back, return_exceptions=True)
+            finally:
+                up_writer.close()
+                writer.close()
 
     async def _back(
         self,
@@ -122,6 +142,7 @@ async def proxy_to(socket: str) -> AsyncIterator[tuple[Proxy, str]]:
             yield proxy, path
         finally:
             server.close()
+            await proxy.end()
             await server.wait_closed()
 
 
