@@ -1,0 +1,1 @@
+"""NTP: exchanges with servers, which of them to believe, and what they say of UTC."""
