@@ -21,7 +21,7 @@ from hftlab.events.rowbytes import concat_rows
 from hftlab.events.rules import MAX_TIME_NS
 from hftlab.streams.bridge import TableBridge
 from hftlab.streams.keys import LOG_FIELD
-from hftlab.streams.stored import Bounds, Entry, Page, StreamReader, declared_rows
+from hftlab.streams.stored import Bounds, Entry, Page, StreamReader, appended_ns, declared_rows
 
 Logs = npt.NDArray[np.int64]
 
@@ -136,6 +136,7 @@ class GroupStream:
         """What the processor is given: the rows that the group has not handled."""
         batches: list[EventBatch] = []
         damaged: list[Letter] = []
+        appended: list[tuple[int, int]] = []
         redelivered = 0
         for (entry_id, fields), page in zip(entries, pages, strict=True):
             log = self._log_of(entry_id, fields)
@@ -146,6 +147,7 @@ class GroupStream:
                 batch = self._unhandled(batch, logs)
                 if len(batch):
                     batches.append(batch)
+                    appended.append((len(batch), appended_ns(fields)))
                     redelivered += len(batch) if order_of(entry_id) <= self._before else 0
             elif page.damaged and fields is not None:
                 damaged.append(self._letter(entry_id, fields, str(page.damaged[0])))
@@ -163,6 +165,7 @@ class GroupStream:
             self.successor,
             redelivered,
             self.trimmed,
+            tuple(appended),
         )
 
     def _log_of(self, entry_id: bytes, fields: list[bytes] | None) -> int:

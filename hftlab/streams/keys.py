@@ -19,8 +19,9 @@ key                             type    holds
 ==============================  ======  =============================================================================
 
 A stream's entry has the id ``<milliseconds>-<log sequence>``. The first field of every entry is ``log_sequence`` (the
-same number as in the id: what was not written by hftlab's script shows), the rest is either ``frame`` with the bytes
-of a frame whose rows count their log sequences from there, or the named fields of a single event.
+same number as in the id: what was not written by hftlab's script shows), the second ``appended`` (when the server wrote
+it, in us UTC by its own clock; entries of earlier versions have none), the rest is either ``frame`` with the bytes of a
+frame whose rows count their log sequences from there, or the named fields of a single event.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ which is sealed then.
 """
 
 LOG_FIELD = b"log_sequence"
+APPENDED_FIELD = b"appended"
 FRAME_FIELD = b"frame"
 TYPE_ORDER = (EventType.MARKET_DATA, EventType.ORDER, EventType.FILL, EventType.SIGNAL)
 """The order of the streams among a script's keys."""

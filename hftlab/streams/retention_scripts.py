@@ -25,7 +25,8 @@ WEIGH = Script(
 local found = {}
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])) do
   local size = 0
-  for index = 3, #entry[2] do size = size + #entry[2][index] end
+  local first = entry[2][3] == 'appended' and #entry[2] > 4 and 5 or 3
+  for index = first, #entry[2] do size = size + #entry[2][index] end
   found[#found + 1] = entry[1]
   found[#found + 1] = size
 end

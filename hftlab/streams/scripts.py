@@ -128,6 +128,8 @@ local named, parts = tonumber(ARGV[11]), tonumber(ARGV[12])
 -- In slices: unpack takes no more than some 8,000 values.
 for low = 13, 12 + named, 1000 do redis.call('SADD', symbols, unpack(ARGV, low, math.min(low + 999, 12 + named))) end
 
+local told = redis.call('TIME')
+local appended = told[1] .. string.format('%06d', tonumber(told[2]))
 local size, counts = 0, {0, 0, 0, 0}
 local function store(ms)
   local done, at = {}, 13 + named
@@ -136,7 +138,8 @@ local function store(ms)
     local which, rows, strings = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
     local log = whole(base + tonumber(ARGV[at + 2]))
     local id = whole(ms) .. '-' .. log
-    local added = redis.pcall('XADD', KEYS[3 + which], id, 'log_sequence', log, unpack(ARGV, at + 4, at + 3 + strings))
+    local added = redis.pcall('XADD', KEYS[3 + which], id, 'log_sequence', log, 'appended', appended,
+      unpack(ARGV, at + 4, at + 3 + strings))
     if type(added) == 'table' and added.err then
       for _, one in ipairs(done) do redis.call('XDEL', one[1], one[2]) end
       return added.err

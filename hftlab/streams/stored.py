@@ -13,7 +13,7 @@ from hftlab.events.entries import decode_entry
 from hftlab.events.frames import decode_frame, peek_frame, verify_frame
 from hftlab.events.records import MAX_LOG_SEQUENCE
 from hftlab.events.rowbytes import take_rows
-from hftlab.streams.keys import FRAME_FIELD, LOG_FIELD
+from hftlab.streams.keys import APPENDED_FIELD, FRAME_FIELD, LOG_FIELD
 
 OnDamaged = Literal["raise", "skip"]
 Entry = tuple[bytes, list[bytes] | None]
@@ -41,12 +41,27 @@ class Page(NamedTuple):
 
 def declared_rows(fields: list[bytes] | None) -> int:
     """How many rows an entry says that it holds: its frame's count, else 1."""
-    if not fields or len(fields) != 4 or fields[2] != FRAME_FIELD:
-        return 1
+    frame = _frame_of(fields) if fields else None
     try:
-        return peek_frame(fields[3]).rows
+        return 1 if frame is None else peek_frame(frame).rows
     except CodecError:
         return 1
+
+
+def appended_ns(fields: list[bytes] | None) -> int:
+    """When the server wrote an entry, in ns UTC by its clock; 0 where the entry does not say."""
+    return int(fields[3]) * 1_000 if fields and _rest(fields) == 4 else 0
+
+
+def _rest(fields: list[bytes]) -> int:
+    """Where what was appended begins: behind the log sequence, and the time of the append where there is one."""
+    return 4 if len(fields) > 4 and fields[2] == APPENDED_FIELD and fields[3].isdigit() else 2
+
+
+def _frame_of(fields: list[bytes]) -> bytes | None:
+    """The frame that an entry holds; None where it is a single event's."""
+    rest = _rest(fields)
+    return fields[rest + 1] if len(fields) == rest + 2 and fields[rest] == FRAME_FIELD else None
 
 
 class StreamReader:
@@ -87,8 +102,9 @@ class StreamReader:
                 if log >= self._bounds.end_log:
                     finished = True
                     break
-                if fields[2] == FRAME_FIELD and len(fields) == 4:
-                    batch = self._frame(fields[3], log)
+                frame = _frame_of(fields)
+                if frame is not None:
+                    batch = self._frame(frame, log)
                     if batch is not None:
                         self._flush(events, batches)
                         batches.append(batch)
@@ -133,7 +149,8 @@ class StreamReader:
         return self._within(batch, info.earliest_ns, info.latest_ns)
 
     def _event(self, fields: list[bytes]) -> Event:
-        named = dict(zip(fields[2::2], fields[3::2], strict=False))
+        rest = _rest(fields)
+        named = dict(zip(fields[rest::2], fields[rest + 1 :: 2], strict=False))
         # The id of a recorded event is derived, whatever the entry says.
         named.pop(b"event_id", None)
         event = decode_entry(named)
