@@ -175,7 +175,7 @@ def record_array(block: int, values: npt.NDArray[np.int64]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _difference(end: int, begin: int) -> int:
+def difference(end: int, begin: int) -> int:
     """Return ``end - begin``, cut to int64.
 
     Compared first: numba tells LLVM that differences never overflow, so a check of one that did is optimised away, and
@@ -199,7 +199,7 @@ def record_differences(
     counts = block + _HEADER_BYTES
     minimum, maximum, low, high, aside = HIGHEST, LOWEST, 0, 0, 0
     for _ in range(count):
-        value = _difference(load(later), load(earlier))
+        value = difference(load(later), load(earlier))
         later += later_stride
         earlier += earlier_stride
         if 0 <= value <= TOP:

@@ -1,0 +1,42 @@
+"""``Stage``: the stretches of an event's way, each with a histogram of its own."""
+
+from __future__ import annotations
+
+import enum
+
+from hftlab.errors import ValidationError, shown
+
+
+class Stage(enum.Enum):
+    """A stretch of an event's way; the value is what users read. Where the stretches meet, one's end is the next's begin."""
+
+    RECEIVED = "exchange → received"
+    """``received - timestamp``: by two clocks, the venue's and the recorder's, and negative where they disagree."""
+    APPENDED = "received → appended"
+    """Until the server has acknowledged that it is in the log."""
+    READ = "appended → read"
+    """How long it lay in the log."""
+    SEQUENCED = "read → sequenced"
+    """Decoding, duplicates, order. Live, without a log: received → sequenced."""
+    DISPATCHED = "sequenced → dispatched"
+    """Waiting in its lane."""
+    HANDLED = "dispatched → handled"
+    """In its handlers."""
+    TOTAL = "received → handled"
+    """The whole way on this machine: live, and in processors. A replay's recorded arrivals have no such end."""
+
+
+BY_SYMBOL = (Stage.RECEIVED, Stage.TOTAL)
+"""Kept per type and symbol; the others are waits of whole batches and are kept per type."""
+
+
+def stage_of(stage: Stage | str) -> Stage:
+    """The stage of a name in any case (``"received"``), or of a value. Raises ValidationError with all names."""
+    if isinstance(stage, Stage):
+        return stage
+    if isinstance(stage, str):
+        for known in Stage:
+            if stage.lower() in (known.name.lower(), known.value):
+                return known
+    names = ", ".join(known.name.lower() for known in Stage)
+    raise ValidationError(f"a stage is one of {names}; got {shown(stage)}")
