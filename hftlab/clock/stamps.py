@@ -2,8 +2,8 @@
 
 The application learns of a datagram late: after an interrupt, a wake-up and whatever the loop was doing. The kernel
 notes the time when the network card hands it over, some cards when it comes off the wire; both travel beside the data
-as control messages of ``recvmsg``. Over loopback, an idle asyncio loop sees a datagram 20 µs (p50) to 40 µs (p99) after the
-kernel did; a busy one, whenever its slice ends.
+as control messages of ``recvmsg``. Over loopback, an idle asyncio loop sees a datagram 20 µs (p50) to 40 µs (p99) after
+the kernel did; a busy one, whenever its slice ends.
 
 Those stamps are of ``CLOCK_REALTIME``, which somebody may set at any moment, so they are brought to the counter at
 once: counter now, minus the stamp's age. Linux slews the two clocks together (both count ``CLOCK_MONOTONIC``'s
