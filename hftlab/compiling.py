@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from tqdm.auto import tqdm
 
 from hftlab.bus.kernels import warm as warm_bus
+from hftlab.metrics.journeys.kernels import warm as warm_journeys
 from hftlab.metrics.kernels import warm as warm_histograms
 from hftlab.ring.kernels import warm as warm_rings
 from hftlab.sequence.kernels.warming import compiling as compiling_order
 
-_KERNELS = 44
+_KERNELS = 50
 """About how many there are, for the bar."""
 
 
@@ -34,5 +35,6 @@ def _compiled() -> Iterator[int]:
     yield warm_rings()
     yield warm_bus()
     yield warm_histograms()
+    yield warm_journeys()
     for _ in compiling_order():
         yield 1

@@ -14,8 +14,9 @@ meanwhile. Never correct what began at the event's own stamp: its waits would be
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ Ints = npt.NDArray[np.int64]
 OTHER_HANDLERS = "other handlers"
 MOST_SLOTS = 4_096
 _NONE: Ints = np.zeros(0, np.int64)
+_NO_CHUNK = (_NONE,) * 5
 _INT64 = np.dtype(np.int64)
 
 
@@ -78,6 +80,7 @@ class Journey:
         self.path, self.sample, self.sub_buckets = path, sample, sub_buckets
         self.most_symbols, self.most_handlers = most_symbols, most_handlers
         self._type_names, self._source_name = type_names, source_name
+        self._symbol_name = symbol_name
         self._slots = SymbolSlots(most_symbols, symbol_name)
         self._seed = seed
         self._phase = random.Random(seed)
@@ -85,7 +88,7 @@ class Journey:
         self._symbols: dict[tuple[Stage, int, int], Histogram] = {}
         self._handlers: dict[tuple[str, int], Histogram] = {}
         self._handler_names: set[str] = set()
-        self._tables: dict[int, Ints] = {}
+        self._tables: dict[int, _Table] = {}
         self.skew = skew
         self._drift = 0.0
         if skew is not None:
@@ -123,10 +126,7 @@ class Journey:
         ``rows``: contiguous, of 128 bytes, all of one type. 2 µs a call and 3 to 6 ns a row. Raises ValidationError for
         other arrays.
         """
-        if now_ns is None:
-            self._walk(rows, event_type, 0, 0, (_NONE, _NONE, _NONE, _NONE, _NONE), 0, False, 0)
-        else:
-            self._walk(rows, event_type, 0, 0, (_NONE, _NONE, _NONE, _NONE, _NONE), 0, True, now_ns)
+        self._walk(rows, event_type, 0, 0, _NO_CHUNK, 0, now_ns is not None, now_ns or 0)
 
     def note_chunk(
         self,
@@ -151,7 +151,8 @@ class Journey:
 
         3 µs a call and 7 ns a row. Raises ValidationError, with nothing recorded, for other arrays than these.
         """
-        words = (_NONE if positions is None else _words(positions), *map(_words, (marks_rows, marks_ns, queued_rows, queued_ns)))
+        given = (marks_rows, marks_ns, queued_rows, queued_ns)
+        words = (_NONE if positions is None else _words(positions), *map(_words, given))
         if len(words[1]) != len(words[2]) or len(words[3]) != len(words[4]) or not len(words[1]):
             raise ValidationError(
                 "a chunk's marks, one at least, and its runs are pairs of arrays of one length; got "
@@ -164,6 +165,89 @@ class Journey:
         handled = stages.get((Stage.HANDLED, event_type)) or self._histogram_of(Stage.HANDLED, event_type)
         self._walk(rows, event_type, dispatched.address, handled.address, words, utc_minus_counter_ns, total, 0)
 
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def stage_histograms(self) -> Iterator[tuple[Stage, str, str | None, Histogram]]:
+        """The live histograms, with their type's name and, of RECEIVED and TOTAL, their symbol's. Types before symbols.
+
+        What was noted of these two without a symbol is under ``other symbols``, as all beyond ``most_symbols`` is.
+        """
+        for (stage, event_type), histogram in self._stages.items():
+            yield stage, self._type_name(event_type), None, histogram
+        for (stage, event_type, slot), histogram in self._symbols.items():
+            yield stage, self._type_name(event_type), self._slots.slot_name(slot), histogram
+
+    def handler_histograms(self) -> Iterator[tuple[str, str, Histogram]]:
+        """The live histograms of handlers, with the handler's and the type's name."""
+        for (handler, event_type), histogram in self._handlers.items():
+            yield handler, self._type_name(event_type), histogram
+
+    @property
+    def skews(self) -> dict[str, Skew]:
+        """How far the recorder's clock is from each source's, by the least of the differences seen; raw, not corrected.
+
+        Of up to 16 sources, and without those that have too few rows to tell. About 1 ms a source.
+        """
+        from hftlab.clock.skew import skew_of_envelope
+
+        found = {}
+        for source, at_ns, least_ns, events, resolution_ns in self._slots.envelope_points():
+            # Too little data to fit is an answer, not an error: rows may just have begun to come.
+            with contextlib.suppress(ValidationError):
+                found[self._source_name(source)] = skew_of_envelope(at_ns, least_ns, events, resolution_ns)
+        return found
+
+    @property
+    def far_apart(self) -> int:
+        """Rows whose two stamps are more than a day apart: in RECEIVED, but in no envelope."""
+        return int(self._slots.state[at.IMPLAUSIBLE])
+
+    @property
+    def without_envelope(self) -> int:
+        """Rows of sources beyond the 16 that have an envelope."""
+        return int(self._slots.state[at.BEYOND])
+
+    # -- the whole ----------------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Forget all that was recorded, symbols and handlers too; the samples are then drawn as in the beginning."""
+        self._slots.clear()
+        self._tables.clear()
+        self._stages.clear()
+        self._symbols.clear()
+        self._handlers.clear()
+        self._handler_names.clear()
+        self._phase = random.Random(self._seed)
+
+    def copy(self) -> Journey:
+        """All that is recorded, in memory of its own, which nobody goes on recording into. About 10 µs a histogram."""
+        twin = Journey(
+            self.path, type_names=self._type_names, symbol_name=self._symbol_name, source_name=self._source_name,
+            sample=self.sample, most_symbols=self.most_symbols, most_handlers=self.most_handlers,
+            sub_buckets=self.sub_buckets, skew=self.skew, seed=self._seed,
+        )  # fmt: skip
+        twin._slots = self._slots.copy()
+        twin._stages = {key: histogram.copy() for key, histogram in self._stages.items()}
+        twin._handlers = {key: histogram.copy() for key, histogram in self._handlers.items()}
+        twin._handler_names = set(self._handler_names)
+        for (stage, event_type, slot), histogram in self._symbols.items():
+            twin._keep(stage, event_type, slot, histogram.copy())
+        twin._phase.setstate(self._phase.getstate())
+        return twin
+
+    def __repr__(self) -> str:
+        counts = [f"{stage.name.lower()} {count:,}" for stage in Stage if (count := self._recorded(stage))]
+        sampled = f", each {self.sample}th row" if self.sample > 1 else ""
+        return f"Journey({self.path!r}: {', '.join(counts) or 'nothing recorded'}{sampled})"
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _recorded(self, stage: Stage) -> int:
+        return sum(histogram.recorded for known, _, _, histogram in self.stage_histograms() if known is stage)
+
+    def _type_name(self, event_type: int) -> str:
+        return self._type_names.get(event_type, f"type {event_type}")
+
     def _walk(
         self, rows: npt.NDArray[Any], event_type: int, dispatched: int, handled: int,
         words: tuple[Ints, ...], utc_minus_counter_ns: int, total: bool, now_ns: int,
@@ -173,15 +257,19 @@ class Journey:
                 f"rows are a contiguous array of 128-byte records, such as batch.records; got {rows.dtype} of shape "
                 f"{rows.shape}"
             )
-        count, address = len(rows), rows.ctypes.data
+        count = len(rows)
+        if not count:
+            return
+        record = np.frombuffer(rows, _INT64)  # a tenth of what the address costs, and of one type for the kernel
         table = self._tables.get(event_type)
         if table is None:
-            table = self._tables[event_type] = np.zeros(2 * (self.most_symbols + 1), np.int64)
-        histograms = table.ctypes.data
+            table = self._tables[event_type] = _Table(self.most_symbols)
+        positions, marks_rows, marks_ns, queued_rows, queued_ns = words
         place = self._phase.randrange(self.sample) if self.sample > 1 else 0
         while place < count:
             place = kernels.walk(
-                self._slots.address, address, count, place, self.sample, histograms, dispatched, handled, *words,
+                self._slots.address, record, place, self.sample, table.address, dispatched, handled,
+                positions, marks_rows, marks_ns, queued_rows, queued_ns,
                 utc_minus_counter_ns, total, now_ns, self._drift,
             )  # fmt: skip
             if place < count:
@@ -189,20 +277,23 @@ class Journey:
 
     def _make_room(self, symbol: int, event_type: int) -> None:
         """Give a symbol a slot, and the slot this type's histograms."""
-        self._slot_histograms(self._slots.slot_for(symbol), event_type)
+        self._open(self._slots.slot_for(symbol), event_type)
 
-    def _slot_histograms(self, slot: int, event_type: int) -> None:
-        table = self._tables.setdefault(event_type, np.zeros(2 * (self.most_symbols + 1), np.int64))
-        for place, stage in enumerate(BY_SYMBOL):
-            histogram = self._symbols[stage, event_type, slot] = Histogram(self.sub_buckets)
-            table[2 * slot + place] = histogram.address
+    def _open(self, slot: int, event_type: int) -> None:
+        for stage in BY_SYMBOL:
+            if (stage, event_type, slot) not in self._symbols:
+                self._keep(stage, event_type, slot, Histogram(self.sub_buckets))
+
+    def _keep(self, stage: Stage, event_type: int, slot: int, histogram: Histogram) -> None:
+        self._symbols[stage, event_type, slot] = histogram
+        table = self._tables.setdefault(event_type, _Table(self.most_symbols))
+        table.words[2 * slot + BY_SYMBOL.index(stage)] = histogram.address
 
     def _histogram_of(self, stage: Stage, event_type: int) -> Histogram:
-        """The histogram that ``note`` records into; of RECEIVED and TOTAL, which nobody says a symbol of, the rest's."""
+        """The histogram that ``note`` records into; of RECEIVED and TOTAL, for which it has no symbol, the rest's."""
         if stage in BY_SYMBOL:
             key = (stage, event_type, self.most_symbols)
-            if key not in self._symbols:
-                self._slot_histograms(self.most_symbols, event_type)
+            self._open(self.most_symbols, event_type)
             return self._symbols[key]
         return self._stages.setdefault((stage, event_type), Histogram(self.sub_buckets))
 
@@ -213,6 +304,14 @@ class Journey:
             else:
                 self._handler_names.add(handler)
         return self._handlers.setdefault((handler, event_type), Histogram(self.sub_buckets))
+
+
+class _Table:
+    """One type's histograms as the kernel finds them: two addresses a slot, of RECEIVED and TOTAL; 0: none yet."""
+
+    def __init__(self, most_symbols: int) -> None:
+        self.words: Ints = np.zeros(2 * (most_symbols + 1), np.int64)
+        self.address = int(self.words.ctypes.data)
 
 
 def _words(array: Ints) -> Ints:

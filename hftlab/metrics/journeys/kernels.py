@@ -17,18 +17,20 @@ import numpy.typing as npt
 from numba import njit, types
 
 from hftlab.metrics.journeys import layout as at
-from hftlab.metrics.kernels import HIGHEST, difference, load, record_strided, store
+from hftlab.metrics.kernels import HIGHEST, difference, load, record_repeated, record_strided, store
 
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too: the
 # first 16 digits of the SHA-256 over layout and metrics' kernels. A test holds it to the truth.
-COMPILED_IN = "0000000000000000"
+COMPILED_IN = "af4bdda26ee8be90"
 
 Ints = npt.NDArray[np.int64]
 
 _WORD = 8
 _SYMBOL_MASK = 0xFFFFFFFF
+_SOURCE_MASK = 0xFFFF
+_ROW_WORDS = at.ROW_BYTES // _WORD
 _STAGE_BYTES = at.SCRATCH_ROWS * _WORD
-_SECOND_NS, _MS_NS, _US_NS = 1_000_000_000, 1_000_000, 1_000
+_SECOND_NS = 1_000_000_000
 
 
 @njit(cache=True, nogil=True)
@@ -90,66 +92,86 @@ def _double(envelope: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def lower(envelope: int, received_ns: int, apart_ns: int, events: int) -> None:
-    """Count a row's difference, and keep it where it is its window's least. What came before the first is in the first."""
+def lower(envelope: int, received_ns: int, apart_ns: int) -> int:
+    """Keep a difference where it is its window's least, in longer windows if need be; return their ``SHIFT``.
+
+    What came before the first row counts to the first window. Whoever calls counts the rows.
+    """
     since = max(difference(received_ns, load(envelope + at.ENVELOPE_ORIGIN * _WORD)), 0)
-    store(envelope + at.ENVELOPE_EVENTS * _WORD, load(envelope + at.ENVELOPE_EVENTS * _WORD) + events)
-    window = since >> load(envelope + at.ENVELOPE_SHIFT * _WORD)
-    while window >= at.WINDOWS:
+    shift = load(envelope + at.ENVELOPE_SHIFT * _WORD)
+    while since >> shift >= at.WINDOWS:
         _double(envelope)
-        window = since >> load(envelope + at.ENVELOPE_SHIFT * _WORD)
-    least = envelope + (at.ENVELOPE_LEAST + window) * _WORD
+        shift += 1
+    least = envelope + (at.ENVELOPE_LEAST + (since >> shift)) * _WORD
     if apart_ns < load(least):
         store(least, apart_ns)
-        store(envelope + (at.ENVELOPE_AT + window) * _WORD, received_ns)
+        store(least + at.WINDOWS * _WORD, received_ns)
         timestamp, resolution = received_ns - apart_ns, load(envelope + at.ENVELOPE_RESOLUTION * _WORD)
         while timestamp % resolution:
             resolution //= 1_000
         store(envelope + at.ENVELOPE_RESOLUTION * _WORD, resolution)
+    return shift
 
 
 @njit(cache=True, nogil=True)
-def _record_pending(state: int, stage: int, histogram: int, pending: int) -> int:
-    """Record what waits of one of the four stages; return what waits then: nothing."""
-    if pending:
-        record_strided(histogram, load(state + at.SCRATCH * _WORD) + stage * _STAGE_BYTES, _WORD, pending)
+def _record(histogram: int, values: int, count: int) -> int:
+    """Record what waits of a stage; return what waits then: nothing."""
+    if count:
+        record_strided(histogram, values, _WORD, count)
     return 0
 
 
 @njit(cache=True, nogil=True)
+def _record_handled(histogram: int, events: int, span_ns: int, rows: int) -> int:
+    """Record ``events`` of the ``rows`` that shared this span evenly; of all of them the parts add up to it."""
+    if events:
+        each = span_ns // rows
+        longer = (span_ns - each * rows) * events // rows
+        record_repeated(histogram, each, events - longer)
+        record_repeated(histogram, each + 1, longer)
+    return 0
+
+
+@njit(cache=True, nogil=True)
+def _count(state: int, fact: int, events: int) -> None:
+    if events:
+        store(state + fact * _WORD, load(state + fact * _WORD) + events)
+
+
+@njit(cache=True, nogil=True)
 def walk(
-    state: int, rows: int, count: int, begin: int, stride: int, histograms: int, dispatched: int, handled: int,
+    state: int, words: Ints, begin: int, stride: int, histograms: int, dispatched: int, handled: int,
     positions: Ints, marks_rows: Ints, marks_ns: Ints, queued_rows: Ints, queued_ns: Ints, utc_minus_counter_ns: int,
     total: bool, now_ns: int, drift: float,
 ) -> int:  # fmt: skip
-    """Record each ``stride``-th of ``count`` rows from ``begin`` on; return the row where it ended, ``count`` or more if
-    it went through.
+    """Record each ``stride``-th row from ``begin`` on; return the row where it ended, or their number at the end.
 
-    ``histograms``: two addresses a slot, of RECEIVED and TOTAL. A row's place in the chunk is in ``positions``, or its
-    own where that is empty. With marks, a row between two of them has its share of the time between them, and what lies
-    behind the last was not handled: no stage but RECEIVED is recorded. Without, all were at ``now_ns`` (UTC).
+    ``words`` are the rows, 16 words each. ``histograms``: two addresses a slot, of RECEIVED and TOTAL. A row's place in
+    the chunk is in ``positions``, or its own where that is empty. With marks, a row between two of them has its share
+    of the time between them, and what lies behind the last was not handled: only RECEIVED is recorded. Without marks,
+    all were handled at ``now_ns`` (UTC).
     """
-    scratch = load(state + at.SCRATCH * _WORD)
-    received_at, total_at = scratch, scratch + _STAGE_BYTES
-    dispatched_at, handled_at = scratch + 2 * _STAGE_BYTES, scratch + 3 * _STAGE_BYTES
+    rows: int = np.int64(words.ctypes.data)  # type: ignore[assignment]  # numba would go on with a uint64
+    count = len(words) // _ROW_WORDS
+    received_at = load(state + at.SCRATCH * _WORD)
+    total_at, dispatched_at = received_at + _STAGE_BYTES, received_at + 2 * _STAGE_BYTES
     skewed, offset_ns = load(state + at.SKEWED * _WORD), load(state + at.OFFSET_NS * _WORD)
     reference_ns = load(state + at.REFERENCE_NS * _WORD)
-    marks, queued = len(marks_rows), len(queued_rows)
-    mark, run, reached, step_ns = -1, 0, 0, 0.0
-    symbol, source, envelope = -1, -1, 0
-    received_histogram, total_histogram = 0, 0
-    receiveds, totals, dispatcheds, handleds = 0, 0, 0, 0
+    symbol, received_histogram, total_histogram = -1, 0, 0
+    source, envelope, origin_ns, shift, lowered, beyond, implausible = -1, 0, 0, 0, 0, 0, 0
+    # The stretch between two marks that the row is in: its rows of the chunk, its begin (UTC), a row's part of it.
+    mark, first, reached, began_ns, span_ns, each_ns = -1, 0, 0, 0, 0, 0.0
+    run, run_ends, run_ns = -1, 0, 0
+    gathered, receiveds, totals, dispatcheds, handleds = 0, 0, 0, 0, 0
     row = begin
-    gathered = 0
     while row < count:
         address = rows + row * at.ROW_BYTES
         found = load(address + at.ROW_SYMBOL) & _SYMBOL_MASK
         if found != symbol or gathered == at.SCRATCH_ROWS:
-            receiveds = _record_pending(state, 0, received_histogram, receiveds)
-            totals = _record_pending(state, 1, total_histogram, totals)
+            receiveds = _record(received_histogram, received_at, receiveds)
+            totals = _record(total_histogram, total_at, totals)
             if gathered == at.SCRATCH_ROWS:
-                dispatcheds = _record_pending(state, 2, dispatched, dispatcheds)
-                handleds = _record_pending(state, 3, handled, handleds)
+                dispatcheds = _record(dispatched, dispatched_at, dispatcheds)
                 gathered = 0
             if found != symbol:
                 slot = slot_of(state, found)
@@ -158,64 +180,74 @@ def walk(
                     break
                 total_histogram = load(histograms + (2 * slot + 1) * _WORD)
                 symbol = found
+        gathered += 1
         tail, received = load(address + at.ROW_TAIL), load(address + at.ROW_RECEIVED)
         if (tail >> 16) & at.NO_STAMPS == 0:
             apart = difference(received, load(address + at.ROW_TIMESTAMP))
-            if tail & 0xFFFF != source:
-                source = tail & 0xFFFF
+            if tail & _SOURCE_MASK != source:
+                _count(envelope, at.ENVELOPE_EVENTS, lowered)
+                source, lowered = tail & _SOURCE_MASK, 0
                 envelope = envelope_of(state, source, received)
+                if envelope:
+                    origin_ns = load(envelope + at.ENVELOPE_ORIGIN * _WORD)
+                    shift = load(envelope + at.ENVELOPE_SHIFT * _WORD)
             if not -at.MOST_APART_NS <= apart <= at.MOST_APART_NS:
-                store(state + at.IMPLAUSIBLE * _WORD, load(state + at.IMPLAUSIBLE * _WORD) + 1)
-            elif envelope:
-                lower(envelope, received, apart, 1)
+                implausible += 1
+            elif envelope == 0:
+                beyond += 1
             else:
-                store(state + at.BEYOND * _WORD, load(state + at.BEYOND * _WORD) + 1)
+                lowered += 1
+                window = difference(received, origin_ns) >> shift
+                if not 0 <= window < at.WINDOWS or load(envelope + (at.ENVELOPE_LEAST + window) * _WORD) > apart:
+                    shift = lower(envelope, received, apart)
             if skewed:
                 apart = difference(apart, offset_ns + int(np.rint(drift * difference(received, reference_ns))))
             store(received_at + receiveds * _WORD, apart)
             receiveds += 1
-        ended = now_ns
-        known = True
-        if marks:
+        ended_ns = now_ns
+        if len(marks_rows):
             place = positions[row] if len(positions) else row
-            if mark < 0 or place < marks_rows[mark]:
-                mark, run, reached = -1, 0, 0
-            while mark + 1 < marks and (mark < 0 or place >= reached):
+            while mark + 1 < len(marks_rows) and place >= reached:
+                handleds = _record_handled(handled, handleds, span_ns, reached - first)
                 mark += 1
-                if mark + 1 < marks:
-                    reached = marks_rows[mark + 1]
-                    step_ns = (marks_ns[mark + 1] - marks_ns[mark]) / max(reached - marks_rows[mark], 1)
-            known = mark + 1 < marks
-            if known:
-                # Rounded, not cut: the last row's end is then the mark itself, and a stretch's parts add up to it.
-                through = place - marks_rows[mark]
-                began = marks_ns[mark] + int(np.rint(through * step_ns))
-                ended = marks_ns[mark] + int(np.rint((through + 1) * step_ns))
-                store(handled_at + handleds * _WORD, ended - began)
-                handleds += 1
-                ended += utc_minus_counter_ns
-                while run < queued and place >= queued_rows[run]:
-                    run += 1
-                if run < queued:
-                    store(dispatched_at + dispatcheds * _WORD, began + utc_minus_counter_ns - queued_ns[run])
-                    dispatcheds += 1
-        if total and known:
-            store(total_at + totals * _WORD, difference(ended, received))
+                first, began_ns = marks_rows[mark], marks_ns[mark] + utc_minus_counter_ns
+                if mark + 1 < len(marks_rows):
+                    reached, span_ns = marks_rows[mark + 1], marks_ns[mark + 1] - marks_ns[mark]
+                    each_ns = span_ns / max(reached - first, 1)
+            row += stride
+            if mark + 1 == len(marks_rows):
+                continue
+            handleds += 1
+            while run + 1 < len(queued_rows) and place >= run_ends:
+                run += 1
+                run_ends, run_ns = queued_rows[run], queued_ns[run]
+            # To the nearest: the end of the last row is then the mark itself.
+            if place < run_ends:
+                store(dispatched_at + dispatcheds * _WORD, began_ns + int((place - first) * each_ns + 0.5) - run_ns)
+                dispatcheds += 1
+            ended_ns = began_ns + int((place - first + 1) * each_ns + 0.5)
+        else:
+            row += stride
+        if total:
+            store(total_at + totals * _WORD, difference(ended_ns, received))
             totals += 1
-        gathered += 1
-        row += stride
-    _record_pending(state, 0, received_histogram, receiveds)
-    _record_pending(state, 1, total_histogram, totals)
-    _record_pending(state, 2, dispatched, dispatcheds)
-    _record_pending(state, 3, handled, handleds)
-    return row
+    _record(received_histogram, received_at, receiveds)
+    _record(total_histogram, total_at, totals)
+    _record(dispatched, dispatched_at, dispatcheds)
+    _record_handled(handled, handleds, span_ns, reached - first)
+    _count(envelope, at.ENVELOPE_EVENTS, lowered)
+    _count(state, at.BEYOND, beyond)
+    _count(state, at.IMPLAUSIBLE, implausible)
+    return min(row, count)
 
 
 def warm() -> int:
     """Compile every kernel that Python calls into numba's cache on disk, or load what is there; return how many."""
-    words = types.Array(types.int64, 1, "C")
+    words, frozen = (types.Array(types.int64, 1, "C", readonly=readonly) for readonly in (False, True))
     whole: Any = walk
-    whole.compile((types.int64,) * 8 + (words,) * 5 + (types.int64, types.boolean, types.int64, types.float64))
-    for kernel, integers in ((give_slot, 3), (envelope_of, 3), (lower, 4)):
+    for rows in (words, frozen):
+        before, after = (types.int64,) * 5, (types.int64, types.boolean, types.int64, types.float64)
+        whole.compile((types.int64, rows, *before, *(words,) * 5, *after))
+    for kernel, integers in ((slot_of, 2), (give_slot, 3), (envelope_of, 3), (lower, 3)):
         cast(Any, kernel).compile((types.int64,) * integers)
-    return 4
+    return 6

@@ -19,9 +19,9 @@ no latency."""
 
 STATE_WORDS = 16
 KEYS, SLOTS, KEY_MASK, REST, SCRATCH, ENVELOPES, BEYOND, IMPLAUSIBLE, SKEWED, OFFSET_NS, REFERENCE_NS = range(11)
-"""Words of the state. ``KEYS`` and ``SLOTS`` are the addresses of the open-addressed table from symbol ids (-1: free) to
-slots; ``REST`` is the slot of all further symbols, -1 as long as there is room for new ones. ``BEYOND`` counts rows of
-sources without an envelope, ``IMPLAUSIBLE`` those further apart than ``MOST_APART_NS``."""
+"""Words of the state. ``KEYS`` and ``SLOTS`` are the addresses of the open-addressed table from symbol ids (-1: free)
+to slots; ``REST`` is the slot of all further symbols, -1 as long as there is room for new ones. ``BEYOND`` counts rows
+of sources without an envelope, ``IMPLAUSIBLE`` those further apart than ``MOST_APART_NS``."""
 
 SCRATCH_ROWS = 256
 """Values that wait to be recorded together, of each of the four stages: 8 KiB, a quarter of a first-level cache."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from hftlab.metrics.journeys import layout as at
 
 Ints = npt.NDArray[np.int64]
 
+NOTHING = np.iinfo(np.int64).max
+"""A window's least difference before it has one."""
 OTHER_SYMBOLS = "other symbols"
 
 
@@ -46,7 +48,7 @@ class SymbolSlots:
         self._slots[:] = -1
         self.envelopes[:] = 0
         self.envelopes[:, at.ENVELOPE_SOURCE] = -1
-        self.envelopes[:, at.ENVELOPE_LEAST : at.ENVELOPE_AT] = np.iinfo(np.int64).max
+        self.envelopes[:, at.ENVELOPE_LEAST : at.ENVELOPE_AT] = NOTHING
         self.state[at.REST] = self.most if self.most == 0 else -1
         self.state[at.BEYOND] = self.state[at.IMPLAUSIBLE] = 0
 
@@ -62,7 +64,19 @@ class SymbolSlots:
         return slot
 
     def slot_name(self, slot: int) -> str:
+        """The symbol's name, or what all that have no slot are called."""
         return self.names[slot] if slot < self.most else OTHER_SYMBOLS
+
+    def envelope_points(self) -> Iterator[tuple[int, Ints, Ints, int, int]]:
+        """Each source's id, its windows' least differences (arrivals, values), its rows, and its stamps' resolution."""
+        for words in self.envelopes:
+            if words[at.ENVELOPE_SOURCE] < 0:
+                return
+            least = words[at.ENVELOPE_LEAST : at.ENVELOPE_AT]
+            filled = least != NOTHING
+            moments = words[at.ENVELOPE_AT :]
+            events, resolution_ns = int(words[at.ENVELOPE_EVENTS]), int(words[at.ENVELOPE_RESOLUTION])
+            yield int(words[at.ENVELOPE_SOURCE]), moments[filled], least[filled], events, resolution_ns
 
     def copy(self) -> SymbolSlots:
         """All of it in memory of its own."""

@@ -8,7 +8,7 @@ from hftlab.errors import ValidationError, shown
 
 
 class Stage(enum.Enum):
-    """A stretch of an event's way; the value is what users read. Where the stretches meet, one's end is the next's begin."""
+    """A stretch of an event's way; the value is what users read. Each begins where the one before it ends."""
 
     RECEIVED = "exchange → received"
     """``received - timestamp``: by two clocks, the venue's and the recorder's, and negative where they disagree."""
