@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Side,
         SignalEvent,
         Source,
+        TimePolicy,
     )
     from hftlab.flow import (
         BreakerChange,
@@ -73,6 +74,7 @@ _HOMES = {
     "hftlab.events": (
         "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
         "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
+        "TimePolicy",
     ),
     "hftlab.bus": ("BusStatistics", "EventBus", "Flow", "Overflow", "Priorities"),
     "hftlab.flow": (
@@ -95,7 +97,7 @@ __all__ = [
     "Lab", "run", "EventBus", "Replay", "EventProcessor", "RetryPolicy", "RedisStreamManager", "EmbeddedServer", "Ring",
     "SystemClock", "VirtualClock",
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
-    "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule",
+    "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule", "TimePolicy",
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
     "BusStatistics", "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings",
     "OverloadChange", "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",

@@ -77,6 +77,10 @@ def _add_format(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--column", action="append", default=[], metavar="OURS=THEIRS", help="csv: as in volume=amount; may be repeated"
     )  # fmt: skip
     parser.add_argument("--symbol", help="the symbol, where the files don't say")
+    parser.add_argument(
+        "--times", choices=("reject", "flag", "keep"),
+        help="events whose times can't be true (the certain ones are rejected, the doubtful flagged)",
+    )  # fmt: skip
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:

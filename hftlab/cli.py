@@ -52,6 +52,8 @@ def _format_options(parsed: argparse.Namespace) -> dict[str, Any]:
         options["columns"] = hftlab.feeds.mapping_from(parsed.column, "--column", "volume=amount")
     if parsed.symbol:
         options["symbol"] = parsed.symbol
+    if parsed.times:
+        options["times"] = parsed.times
     return options
 
 
@@ -88,6 +90,8 @@ def _record(parsed: argparse.Namespace) -> int:
         print(f"recorded session {session}: {rows - known:,} events written, {known:,} were there already")
         _print_summary(summary)
         print(f"  {report}")
+        if report is not None and report.times.recorder:
+            print(f"  {report.times.recorder}")
         if stored:
             print(f"  {stored / rows:.1f} bytes an event, {rows / elapsed:,.0f} events/s read and appended")
         print(f"replay it with: hftlab replay {session}")

@@ -147,6 +147,8 @@ class Flags(enum.IntFlag):
     """The source declares that no number after this one will come."""
     AFTER_GAP = 256
     """The first row of its source after numbers that were declared lost; the sequencer sets it."""
+    IMPOSSIBLE_TIME = 512
+    """One of its times can't be true (see ``timestamps``), and the policy was to keep the event nevertheless."""
 
 
 _HEADER: dict[str, tuple[str, int]] = {

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from hftlab.clock import SystemClock
 from hftlab.errors import FeedError, ValidationError
 from hftlab.events import EventBatch, EventType, Flags
 from hftlab.events.records import RECORD, Rows
 from hftlab.events.rowbytes import concat_rows
 from hftlab.events.rules import check_records
+from hftlab.events.time_checks import TimeChecks
+from hftlab.events.timestamps import TimeAction, TimePolicy, as_time_policy
 from hftlab.feeds import formats
 from hftlab.feeds.batch import FeedBatch
 from hftlab.feeds.capture import Capture
@@ -26,7 +29,12 @@ STREAM_ROWS = 1 << 16
 
 
 def read(
-    paths: Path | Iterable[Path], format: str | None = None, *, progress: bool = True, **options: Any
+    paths: Path | Iterable[Path],
+    format: str | None = None,
+    *,
+    progress: bool = True,
+    times: TimePolicy | TimeAction | None = None,
+    **options: Any,
 ) -> FeedBatch:
     """All events of a capture, or of several files as one session in the order given, as one batch with a ``.report``.
 
@@ -35,10 +43,14 @@ def read(
     files of redundant connections), ``tables.read_csv`` … Files may be gzip, whatever their names. Rows are in the
     order of the lines. Damaged lines are counted, listed in the report and skipped, and one FeedWarning tells of them.
 
+    ``times``: what becomes of events whose times can't be true; by default those in another unit, below zero, before
+    1980 or from 2200 on are rejected, those that are doubtful (far ahead, far back) flagged, and all counted. See
+    ``hl.TimePolicy``; or "reject", "flag", "raise" or "keep" for all of them.
+
     Raises FeedError for a missing or empty file, an unknown format or option, and a file in which not one line could be
     used. Needs memory for all rows, 128 bytes each, twice for a moment; ``stream`` does not. Blocks until it is done.
     """
-    (batch,) = _open(paths, format, progress, options, sys.maxsize)
+    (batch,) = _open(paths, format, progress, times, options, sys.maxsize)
     _warn(batch.report)
     return batch
 
@@ -49,6 +61,7 @@ def stream(
     *,
     rows: int = STREAM_ROWS,
     progress: bool = True,
+    times: TimePolicy | TimeAction | None = None,
     **options: Any,
 ) -> Iterator[FeedBatch]:
     """The same as ``read``, as batches of ``rows`` rows (the last one fewer) under shared tables, in bounded memory.
@@ -62,7 +75,7 @@ def stream(
     """
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise ValidationError(f"rows is how many rows a batch has, an integer above 0; got {rows!r:.100}")
-    return _telling(_open(paths, format, progress, options, rows))
+    return _telling(_open(paths, format, progress, times, options, rows))
 
 
 def _telling(batches: Iterator[FeedBatch]) -> Iterator[FeedBatch]:
@@ -74,14 +87,20 @@ def _telling(batches: Iterator[FeedBatch]) -> Iterator[FeedBatch]:
 
 
 def _open(
-    paths: Path | Iterable[Path], format: str | None, progress: bool, options: dict[str, Any], rows: int
+    paths: Path | Iterable[Path],
+    format: str | None,
+    progress: bool,
+    times: TimePolicy | TimeAction | None,
+    options: dict[str, Any],
+    rows: int,
 ) -> Iterator[FeedBatch]:
+    checks = TimeChecks(as_time_policy(times))
     chosen = formats.find(format)
     files = _files(paths)
     bar = Progress(files, shown=progress)
     capture = Capture(files, bar)
     batches = chosen.batches(capture, options)
-    return _bounded(capture, _checked(capture, batches, chosen.name), rows, bar)
+    return _bounded(capture, checks, _checked(capture, checks, batches, chosen.name), rows, bar)
 
 
 def _files(paths: Path | Iterable[Path]) -> tuple[str, ...]:
@@ -106,20 +125,25 @@ def _files(paths: Path | Iterable[Path]) -> tuple[str, ...]:
     return tuple(files)
 
 
-def _checked(capture: Capture, batches: Iterator[EventBatch], name: str) -> Iterator[EventBatch]:
+def _checked(capture: Capture, checks: TimeChecks, batches: Iterator[EventBatch], name: str) -> Iterator[EventBatch]:
     """The batches under the capture's tables: here, once, every row of every format meets the rules."""
+    now_ns = SystemClock().now_ns()
     try:
         for batch in batches:
             for run in batch.runs():
                 _complete_times(run.records)
+            # Before the rules: a time below zero breaks one, and would end the reading instead of costing its row.
+            possible = checks.apply(batch.using(capture.symbols, capture.sources), now_ns=now_ns)
+            for run in possible.runs():
                 check_records(EventType(int(run.records["type"][0])), run.records)
-            if len(batch):
-                capture.tally.count_rows(batch)
-                yield batch.using(capture.symbols, capture.sources)
+            if len(possible):
+                capture.tally.count_rows(possible)
+                yield possible
     except ValidationError as error:
         raise FeedError(f"format {name!r}: {error}") from error
     tally = capture.tally
-    if tally.damaged_count and not tally.events and not tally.skipped.keys() - {"blank", "header"}:
+    unread = not tally.events and not checks.findings().rejected and not tally.skipped.keys() - {"blank", "header"}
+    if tally.damaged_count and unread:
         raise FeedError(
             f"not one of {tally.lines:,} lines could be read as {name!r}: {tally.damaged[0]}. "
             f"Is it the right format (there are {', '.join(formats.names())}), with the right options?"
@@ -141,7 +165,9 @@ def _complete_times(rows: Rows) -> None:
         raise ValidationError(f"row {row}: a recorded event has a timestamp or a time of its arrival; got neither")
 
 
-def _bounded(capture: Capture, batches: Iterator[EventBatch], rows: int, bar: Progress) -> Iterator[FeedBatch]:
+def _bounded(
+    capture: Capture, checks: TimeChecks, batches: Iterator[EventBatch], rows: int, bar: Progress
+) -> Iterator[FeedBatch]:
     """Cuts and joins to ``rows`` rows. The last batch is made at the end of the files, so its report has it all."""
     waiting: list[Rows] = []
     count = 0
@@ -153,12 +179,12 @@ def _bounded(capture: Capture, batches: Iterator[EventBatch], rows: int, bar: Pr
                 continue
             joined = _joined(waiting)
             while count > rows:
-                yield _with_report(joined[:rows], capture)
+                yield _with_report(joined[:rows], capture, checks)
                 joined, count = joined[rows:], count - rows
             waiting = [joined]
     finally:
         bar.close()
-    yield _with_report(_joined(waiting) if waiting else EventBatch.empty().records, capture)
+    yield _with_report(_joined(waiting) if waiting else EventBatch.empty().records, capture, checks)
 
 
 def _joined(parts: list[Rows]) -> Rows:
@@ -166,8 +192,9 @@ def _joined(parts: list[Rows]) -> Rows:
     return parts[0] if len(parts) == 1 else concat_rows(parts, RECORD if len(dtypes) > 1 else parts[0].dtype)
 
 
-def _with_report(records: Rows, capture: Capture) -> FeedBatch:
-    return FeedBatch(records, capture.symbols, capture.sources, report=capture.tally.report())
+def _with_report(records: Rows, capture: Capture, checks: TimeChecks) -> FeedBatch:
+    report = capture.tally.report(checks.findings())
+    return FeedBatch(records, capture.symbols, capture.sources, report=report)
 
 
 def _warn(report: FeedReport) -> None:

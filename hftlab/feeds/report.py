@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from hftlab.events import EventBatch, EventType, Flags, Kind
+from hftlab.events.time_checks import TimeFindings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ _KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
 
 
 class FeedWarning(UserWarning):
-    """A capture was read, but not all is well: damaged lines, arrival times that run backwards, or not one event."""
+    """A capture was read, but not all is well: damaged lines, impossible times, disorder, or not one event."""
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -45,6 +46,8 @@ class FeedReport(msgspec.Struct, frozen=True, kw_only=True):
     the lines that they came from by the format's own names, ``skipped`` the lines that the format knows and leaves
     out. ``damaged`` lists the first ``DAMAGE_LISTED`` of ``damaged_count`` unusable lines. ``backwards`` counts rows
     that arrived, by the recorder's clock, before the row above them: files in the wrong order, or a clock that was set.
+    ``times`` has the rows with impossible times by reason and by source, and what is known of the recorder's clock;
+    those that were rejected are not in ``events``.
     """
 
     files: tuple[str, ...] = ()
@@ -55,10 +58,16 @@ class FeedReport(msgspec.Struct, frozen=True, kw_only=True):
     damaged: tuple[Damage, ...] = ()
     damaged_count: int = 0
     backwards: int = 0
+    times: TimeFindings = TimeFindings()
+
+    @property
+    def impossible(self) -> dict[str, int]:
+        """Rows with impossible times by reason: ``negative``, ``unit``, ``early``, ``beyond``, ``future`` …"""
+        return self.times.impossible
 
     @property
     def troubles(self) -> str:
-        """One line about what is wrong, empty where nothing is: damaged lines, arrivals out of order, no event."""
+        """One line about what is wrong, empty where nothing is: damaged lines, impossible times, disorder, no event."""
         parts = []
         if self.damaged_count:
             noun = "line" if self.damaged_count == 1 else "lines"
@@ -66,6 +75,8 @@ class FeedReport(msgspec.Struct, frozen=True, kw_only=True):
         if self.backwards:
             noun = "row" if self.backwards == 1 else "rows"
             parts.append(f"{self.backwards:,} {noun} arrived before the one above by the recorder's clock")
+        if self.times.impossible:
+            parts.append(self.times.troubles)
         if self.lines and not self.events:
             listed = ", ".join(f"{count:,} {kind}" for kind, count in self.skipped.items())
             parts.append(f"no event in {self.lines:,} lines{'; skipped: ' if listed else ''}{listed}")
@@ -82,6 +93,7 @@ class FeedReport(msgspec.Struct, frozen=True, kw_only=True):
         if self.damaged_count > len(self.damaged):
             table.append(("damaged", "not listed", self.damaged_count - len(self.damaged), None, None))
         table.append(("backwards", "rows", self.backwards, None, None))
+        table += [(what, kind, count, None, None) for what, kind, count in self.times.table()]
         frame = pd.DataFrame(table, columns=["what", "kind", "count", "file", "line"])
         return frame.astype({"line": "Int64"})
 
@@ -90,7 +102,9 @@ class FeedReport(msgspec.Struct, frozen=True, kw_only=True):
         events = ", ".join(f"{count:,} {kind}" for kind, count in self.events.items()) or "no events"
         skipped = f"; {sum(self.skipped.values()):,} skipped" if self.skipped else ""
         damaged = f"; {self.damaged_count:,} damaged" if self.damaged_count else ""
-        return f"FeedReport({files}: {self.lines:,} lines: {events}{skipped}{damaged})"
+        impossible = sum(self.times.impossible.values())
+        times = f"; {impossible:,} impossible times" if impossible else ""
+        return f"FeedReport({files}: {self.lines:,} lines: {events}{skipped}{damaged}{times})"
 
     def _repr_html_(self) -> str:
         counts = "".join(
@@ -102,7 +116,8 @@ class FeedReport(msgspec.Struct, frozen=True, kw_only=True):
         more = self.damaged_count - min(len(self.damaged), _HTML_DAMAGE)
         listed += f"<li>{more:,} more</li>" if more else ""
         damage = f"<p>{self.damaged_count:,} damaged lines</p><ul>{listed}</ul>" if self.damaged_count else ""
-        return f"<div><b>FeedReport</b> {html.escape(repr(self)[10:])}<table>{counts}</table>{damage}</div>"
+        times = self.times._repr_html_() if self.times.impossible or self.times.recorder else ""
+        return f"<div><b>FeedReport</b> {html.escape(repr(self)[10:])}<table>{counts}</table>{damage}{times}</div>"
 
 
 class Tally:
@@ -152,8 +167,8 @@ class Tally:
             prefix = "snapshot " if index >= len(_KIND_NAMES) else ""
             self.events[prefix + _KIND_NAMES[index % len(_KIND_NAMES)]] += int(found[index])
 
-    def report(self) -> FeedReport:
-        """A frozen copy of what has been counted so far."""
+    def report(self, times: TimeFindings | None = None) -> FeedReport:
+        """A frozen copy of what has been counted so far, with what the checks of times have found."""
         return FeedReport(
             files=self.files,
             lines=self.lines,
@@ -163,4 +178,5 @@ class Tally:
             damaged=tuple(self.damaged),
             damaged_count=self.damaged_count,
             backwards=self.backwards,
+            times=times or TimeFindings(),
         )

@@ -226,6 +226,6 @@ def test_rows_are_those_of_a_reader_that_goes_message_by_message(
     expected: list[Row] = []
     for index, message in enumerate([delta(1), *listed]):
         expected += model(message, received_ns(index), begun)
-    batches = list(feeds.stream(path, format="kraken-futures", rows=rows, history=True))
+    batches = list(feeds.stream(path, format="kraken-futures", rows=rows, times="keep", history=True))
     assert told(feeds.FeedBatch.concat(batches)) == expected
     check_report(batches[-1].report, len(listed) + 1)

@@ -42,7 +42,7 @@ def test_a_format_of_ones_own_is_a_function(tmp_path: Path) -> None:
     path.write_text("A|1|2.5|3\nB|2|3.5\nC|3|nan|1\nB|4|4.5|1\n")
     assert formats.names() == ["binance", "coinbase", "csv", "dydx", "hitbtc", "kraken-futures", "pipes"]
     with pytest.warns(feeds.FeedWarning, match="2 damaged lines of 4, the first .*ticks.txt:2: not enough values"):
-        batch = feeds.read(path, format="pipes", venue="desk")
+        batch = feeds.read(path, format="pipes", times="keep", venue="desk")
     assert batch.column("symbol") == ["A", "B"]
     assert batch.column("source") == [Source("desk")] * 2
     assert batch.column("received") == [1, 4]
@@ -65,13 +65,13 @@ def test_rows_that_break_a_rule_do_not_get_past_any_format(tmp_path: Path, monke
     batch.records["volume"] = -1
     _format(monkeypatch, batch)
     with pytest.raises(FeedError, match="format 'made': row 0: volume is a finite number of at least 0"):
-        feeds.read(write(tmp_path / "file", ["x"]), format="made")
+        feeds.read(write(tmp_path / "file", ["x"]), format="made", times="keep")
 
 
 def test_rows_without_any_time_do_not_get_past_any_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _format(monkeypatch, EventBatch.from_events([MarketDataEvent(symbol="A")]))
     with pytest.raises(FeedError, match="a timestamp or a time of its arrival"):
-        feeds.read(write(tmp_path / "file", ["x"]), format="made")
+        feeds.read(write(tmp_path / "file", ["x"]), format="made", times="keep")
 
 
 def test_a_format_may_give_batches_of_several_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_format_may_give_batches_of_several_types(tmp_path: Path, monkeypatch:
     signal = EventBatch.from_events([SignalEvent(symbol="B", timestamp=6, signal_type="UP")])
     last = EventBatch.from_events([MarketDataEvent(symbol="A", received=7, timestamp=3, volume=1)])
     _format(monkeypatch, market, signal, last)
-    batch = feeds.read(write(tmp_path / "file", ["x"]), format="made")
+    batch = feeds.read(write(tmp_path / "file", ["x"]), format="made", times="keep")
     assert batch.column("symbol") == ["A", "B", "A"]
     assert batch.report.events == {"tick": 2, "signal": 1}
     assert batch.column("flags")[0] == Flags.LAST_PART | Flags.ARRIVAL_TIME
@@ -180,6 +180,7 @@ def test_the_report_is_short_in_text_and_complete_in_a_table(tmp_path: Path) -> 
         ("events", "level"): 3,
         ("events", "snapshot level"): 2,
         ("backwards", "rows"): 0,
+        ("times", "ahead of arrival"): 6,
     }
     assert "<b>kline" not in found._repr_html_()
 

@@ -26,7 +26,8 @@ AMOUNT = {"volume": "amount"}
 def read(path: Path, *lines: str, **options: Any) -> feeds.FeedBatch:
     file = path / "table.csv"
     file.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
-    return feeds.read(file, format="csv", **options)
+    # Made-up times are of 1970, which are easy to read.
+    return feeds.read(file, format="csv", times="keep", **options)
 
 
 def test_the_coinbase_trades_are_read_as_they_stand(capture_path: Callable[[str], Path]) -> None:
@@ -176,7 +177,7 @@ def test_a_cell_beyond_all_bounds_is_damage_of_its_own_line(tmp_path: Path) -> N
 def test_the_same_file_twice_is_two_tables(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("timestamp,price,volume\n1,2,3\n")
-    batch = feeds.read([path, path], format="csv", unit="s", symbol="A")
+    batch = feeds.read([path, path], format="csv", unit="s", symbol="A", times="keep")
     assert (len(batch), batch.report.skipped) == (2, {"header": 2})
 
 
@@ -277,7 +278,7 @@ def test_every_file_has_its_own_order_of_columns(tmp_path: Path) -> None:
     first, second = tmp_path / "1.csv", tmp_path / "2.csv"
     first.write_text("symbol,timestamp,price,volume\nA,1,2,3\n")
     second.write_text("volume,price,timestamp,symbol\n6,5,4,B\n")
-    batch = feeds.read([first, second], format="csv", unit="s")
+    batch = feeds.read([first, second], format="csv", unit="s", times="keep")
     assert batch.column("price") == [2.0, 5.0]
     assert batch.column("symbol") == ["A", "B"]
 
@@ -296,7 +297,7 @@ def test_prices_are_the_nearest_floats_whatever_stands_beside_them(
     path.write_text("\n".join(["timestamp,price,volume", "1,7,1", *(f"2,{cell},1" for cell in cells)]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hftlab.feeds.files.PIECE_BYTES", piece_bytes)
-        batch = feeds.read(path, format="csv", symbol="A", unit="s")
+        batch = feeds.read(path, format="csv", symbol="A", unit="s", times="keep")
     assert batch.column("price") == [7.0, *(float(cell) for cell in cells if cell != "?")]
     assert [damage.line for damage in batch.report.damaged] == [i + 3 for i, cell in enumerate(cells) if cell == "?"]
 
