@@ -2,7 +2,7 @@
 
 from hftlab.metrics.hdrlog import LogWriter, read_log, write_log
 from hftlab.metrics.histogram import Histogram
-from hftlab.metrics.journeys import Journey, Stage
+from hftlab.metrics.journeys import Journey, Latency, LatencyStatistics, Stage, percentile_curve
 from hftlab.metrics.rates import Rate, RateMeter
 from hftlab.metrics.recorder import IntervalRecorder
 from hftlab.metrics.statistics import HistogramStatistics
@@ -13,10 +13,13 @@ __all__ = [
     "HistogramStatistics",
     "IntervalRecorder",
     "Journey",
+    "Latency",
+    "LatencyStatistics",
     "LogWriter",
     "Rate",
     "RateMeter",
     "Stage",
+    "percentile_curve",
     "percentile_text",
     "read_log",
     "value_text",

@@ -22,9 +22,9 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 MOST_HISTOGRAMS = 8
 BARS = 160
 
-_COLOURS = ("#2b8fd6", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9", "#7f6fd6", "#737b85")
+COLOURS = ("#2b8fd6", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9", "#7f6fd6", "#737b85")
 """Told apart by colour-blind eyes, most of them Okabe and Ito's."""
-_GREY = "#737b85"
+GREY = "#737b85"
 """Texts and lines: 4.3 to 1 against white, 4.4 against JupyterLab's dark. The ground is the page's own."""
 _MARKS = ((0.5, "circle"), (0.9, "diamond"), (0.99, "square"), (0.999, "triangle-up"))
 _QUANTILES = tuple(q for q, _ in _MARKS)
@@ -47,11 +47,11 @@ def histogram_figure(histograms: Sequence[Histogram]) -> Figure:
         rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.02, row_heights=[260 / height_px, lanes_px / height_px]
     )
     filled = [(lane, histogram) for lane, histogram in enumerate(shown) if histogram.count]
-    edges = _edges([histogram for _, histogram in filled])
-    percents = [100 * _parts(histogram, edges) for _, histogram in filled]
+    edges = bar_edges([histogram for _, histogram in filled])
+    percents = [100 * bar_parts(histogram, edges) for _, histogram in filled]
     for (lane, histogram), percent in zip(filled, percents, strict=True):
-        _add_distribution(figure, histogram, percent, edges, _COLOURS[lane])
-        _add_lane(figure, histogram, lane, _COLOURS[lane], edges)
+        add_distribution(figure, histogram, percent, edges, COLOURS[lane])
+        _add_lane(figure, histogram, lane, COLOURS[lane], edges)
     if len(filled) == 1:
         _add_lines(figure, filled[0][1])
     _lay_out(figure, shown, edges, percents, height_px + 130)
@@ -67,12 +67,13 @@ def _ends(histogram: Histogram) -> tuple[Floats, Floats, Floats]:
     return np.maximum(low, 0.5).astype(np.float64), (high + 1.0).astype(np.float64), parts
 
 
-def _faint(colour: str) -> str:
+def faint(colour: str) -> str:
+    """The colour of a ground under a line of this colour, ``#rrggbb``."""
     red, green, blue = (int(colour[begin : begin + 2], 16) for begin in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.18)"
 
 
-def _edges(histograms: Sequence[Histogram]) -> Floats:
+def bar_edges(histograms: Sequence[Histogram]) -> Floats:
     """The bars' edges, evenly spaced on a logarithmic axis."""
     ends = [_ends(histogram) for histogram in histograms]
     least = min((low[0] for low, _, _ in ends), default=1.0)
@@ -82,7 +83,7 @@ def _edges(histograms: Sequence[Histogram]) -> Floats:
     return np.geomspace(least, most, BARS + 1)
 
 
-def _parts(histogram: Histogram, edges: Floats) -> Floats:
+def bar_parts(histogram: Histogram, edges: Floats) -> Floats:
     """What part of the values each bar holds; a bucket's values count as spread over it evenly on the axis."""
     low, high, parts = _ends(histogram)
     points = np.stack([low, high], axis=1).ravel()
@@ -91,7 +92,7 @@ def _parts(histogram: Histogram, edges: Floats) -> Floats:
     return np.diff(np.interp(np.log(edges), np.log(points), heights, left=0.0, right=1.0))
 
 
-def _add_distribution(figure: Figure, histogram: Histogram, percent: Floats, edges: Floats, colour: str) -> None:
+def add_distribution(figure: Figure, histogram: Histogram, percent: Floats, edges: Floats, colour: str) -> None:
     """A step line with a faint ground: bars of several histograms would hide, or muddy, each other."""
     name = html.escape(histogram.name)
     tells = [
@@ -102,14 +103,14 @@ def _add_distribution(figure: Figure, histogram: Histogram, percent: Floats, edg
     heights = np.concatenate([[_NOTHING], np.maximum(percent, _NOTHING), [_NOTHING]])
     figure.add_scatter(
         x=np.concatenate([edges[:1], edges]), y=heights, mode="lines",
-        line={"color": colour, "width": 1.5, "shape": "hv"}, fill="tozeroy", fillcolor=_faint(colour),
+        line={"color": colour, "width": 1.5, "shape": "hv"}, fill="tozeroy", fillcolor=faint(colour),
         customdata=["", *tells, ""], hovertemplate="%{customdata}<extra></extra>", showlegend=False, row=1, col=1,
     )  # fmt: skip
 
 
 def _add_lines(figure: Figure, histogram: Histogram) -> None:
     for value in histogram.quantiles(_QUANTILES):
-        figure.add_vline(x=max(value, 0.5), line={"color": _GREY, "width": 1, "dash": "dot"}, row=1, col=1)
+        figure.add_vline(x=max(value, 0.5), line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=1)
 
 
 def _add_lane(figure: Figure, histogram: Histogram, lane: int, colour: str, edges: Floats) -> None:
@@ -131,7 +132,7 @@ def _add_lane(figure: Figure, histogram: Histogram, lane: int, colour: str, edge
     figure.add_scatter(
         x=places[1:-1], y=[lane] * len(words), mode="markers+text",
         text=[word if side else "" for word, side in zip(words, sides, strict=True)],
-        textposition=[f"{side or 'top'} center" for side in sides], textfont={"size": 11, "color": _GREY},
+        textposition=[f"{side or 'top'} center" for side in sides], textfont={"size": 11, "color": GREY},
         marker={"symbol": [symbol for _, symbol in _MARKS], "color": colour, "size": 10},
         customdata=words, cliponaxis=False, **hidden,
     )  # fmt: skip
@@ -159,13 +160,13 @@ def _lay_out(
         template="plotly_white",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": _GREY},
+        font={"color": GREY},
         height=height_px,
         margin={"l": 20, "r": 30, "t": 74, "b": 50},
     )
-    lines: dict[str, Any] = {"gridcolor": "rgba(115,123,133,0.25)", "zeroline": False, "linecolor": _GREY}
+    lines: dict[str, Any] = {"gridcolor": "rgba(115,123,133,0.25)", "zeroline": False, "linecolor": GREY}
     unit = shown[0].unit if shown else "ns"
-    ticks = _ticks(float(edges[0]), float(edges[-1]))
+    ticks = axis_ticks(float(edges[0]), float(edges[-1]))
     figure.update_xaxes(
         type="log", range=[np.log10(edges[0]) - 0.05, np.log10(edges[-1]) + 0.05],
         tickvals=ticks, ticktext=[value_text(tick, unit) for tick in ticks], **lines,
@@ -186,12 +187,12 @@ def _lay_out(
         recorded = any(histogram.recorded for histogram in shown)
         figure.add_annotation(
             text="all values are negative, or beyond the top" if recorded else "nothing has been recorded yet",
-            showarrow=False, font={"color": _GREY},
+            showarrow=False, font={"color": GREY},
             xref="x domain", yref="y domain", x=0.5, y=0.5,
         )  # fmt: skip
 
 
-def _ticks(least: float, most: float) -> list[float]:
+def axis_ticks(least: float, most: float) -> list[float]:
     """Powers of ten, and 2 and 5 times them where there is room."""
     decades = range(int(np.floor(np.log10(least))), int(np.ceil(np.log10(most))) + 1)
     steps = (1, 2, 5) if len(decades) <= 4 else (1,)
@@ -220,6 +221,6 @@ def _add_title(figure: Figure, shown: Sequence[Histogram], more: str) -> None:
         title={
             "text": text, "font": {"size": 14}, "x": 0, "xref": "paper", "yref": "container", "y": 0.97,
             "yanchor": "top",
-            "subtitle": {"text": "; ".join(notes), "font": {"size": 12, "color": _GREY}},
+            "subtitle": {"text": "; ".join(notes), "font": {"size": 12, "color": GREY}},
         }
     )  # fmt: skip

@@ -273,13 +273,11 @@ class Journey:
                 utc_minus_counter_ns, total, now_ns, self._drift,
             )  # fmt: skip
             if place < count:
-                self._make_room(int(rows["symbol"][place]), event_type)
-
-    def _make_room(self, symbol: int, event_type: int) -> None:
-        """Give a symbol a slot, and the slot this type's histograms."""
-        self._open(self._slots.slot_for(symbol), event_type)
+                symbol = int(record[(place * at.ROW_BYTES + at.ROW_SYMBOL) // 8]) & 0xFFFFFFFF
+                self._open(self._slots.slot_for(symbol), event_type)
 
     def _open(self, slot: int, event_type: int) -> None:
+        """Give a slot its histograms of this type."""
         for stage in BY_SYMBOL:
             if (stage, event_type, slot) not in self._symbols:
                 self._keep(stage, event_type, slot, Histogram(self.sub_buckets))
