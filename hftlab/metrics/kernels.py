@@ -27,6 +27,7 @@ from numba import njit, types
 from numba.extending import lower_builtin, type_callable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Ints = npt.NDArray[np.int64]
 
 TOP = 1 << 62
 """The greatest value with a bucket: 146 years of nanoseconds."""
@@ -169,7 +170,7 @@ def record_strided(block: int, address: int, stride_bytes: int, count: int) -> N
 
 
 @njit(cache=True, nogil=True)
-def record_array(block: int, values: npt.NDArray[np.int64]) -> None:
+def record_array(block: int, values: Ints) -> None:
     """Record a contiguous array's values: from Python, taking the array is cheaper than taking its address."""
     record_strided(block, np.int64(values.ctypes.data), _WORD, len(values))  # type: ignore[arg-type]  # it is one
 
@@ -254,7 +255,7 @@ def merge(block: int, other: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def find_ranks(block: int, ranks: npt.NDArray[np.int64], out: npt.NDArray[np.int64]) -> None:
+def find_ranks(block: int, ranks: Ints, out: Ints) -> None:
     """Write to ``out`` the value of each rank (1: the least in a bucket); ranks never fall and are at most ``COUNT``.
 
     The first and the last are exact; the others the middles of their buckets, within the extremes. There is a value.
@@ -275,6 +276,33 @@ def find_ranks(block: int, ranks: npt.NDArray[np.int64], out: npt.NDArray[np.int
         out[place] = value
 
 
+@njit(cache=True, nogil=True)
+def count_missing(
+    values: Ints, counts: Ints, ranks: Ints, bounds: Ints, below: Ints, interval: int, tree: Ints, out: Ints
+) -> None:
+    """Write to ``out``, for each bound, how many of what coordinated omission left out are as great: see ``omission``.
+
+    ``ranks``: of the values' remainders; ``below``: how many remainders lie below a bound's; ``tree``: zeros, one more
+    than values.
+    """
+    source, total, intervals = len(values) - 1, 0, 0
+    for place in range(len(bounds) - 1, -1, -1):
+        while source >= 0 and values[source] >= bounds[place]:
+            count = counts[source]
+            total += count
+            intervals += count * (values[source] // interval)
+            node = ranks[source] + 1
+            while node < len(tree):
+                tree[node] += count
+                node += node & -node
+            source -= 1
+        smaller, node = 0, below[place]
+        while node > 0:
+            smaller += tree[node]
+            node -= node & -node
+        out[place] = intervals - total * (bounds[place] // interval) - smaller
+
+
 _ARRAYS = tuple(types.Array(types.int64, 1, "C", readonly=readonly) for readonly in (False, True))
 _INTEGERS: dict[Any, int] = {
     bucket_of: 2, prepare: 2, record_strided: 4, record_differences: 6, record_repeated: 3, record_runs: 4, merge: 2,
@@ -289,4 +317,5 @@ def warm() -> int:
     for values in _ARRAYS:
         record.compile((types.int64, values))
     find.compile((types.int64, _ARRAYS[0], _ARRAYS[0]))
-    return len(_INTEGERS) + len(_ARRAYS) + 1
+    cast(Any, count_missing).compile((*(_ARRAYS[0],) * 5, types.int64, *(_ARRAYS[0],) * 2))
+    return len(_INTEGERS) + len(_ARRAYS) + 2

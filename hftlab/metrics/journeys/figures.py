@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,15 +24,17 @@ from hftlab.metrics.figures import (
 )
 from hftlab.metrics.histogram import Histogram
 from hftlab.metrics.journeys.curve import percentile_curve
-from hftlab.metrics.journeys.stages import Stage
+from hftlab.metrics.journeys.stages import NEGATIVE_ADVICE, Stage
 from hftlab.metrics.wording import percentile_text, value_text
 
 if TYPE_CHECKING:
     from hftlab.metrics.journeys.latency import By, Latency
 
-_DISTRIBUTION_PX, _CURVE_PX, _BAR_PX, _GAP_PX = 230, 230, 30, 78
-_AROUND_PX = 150
-"""Title, notes, legend, and the lowest axis."""
+_DISTRIBUTION_PX, _CURVE_PX, _BAR_PX, _GAP_PX = 230, 230, 46, 72
+_BELOW_PX, _TITLE_PX, _LINE_PX, _LEGEND_PX = 44, 34, 16, 19
+_NOTE_WIDTH = 112
+"""Characters to a line of notes: what a notebook some 850 pixels wide has room for."""
+_NAME_WIDTH, _LABEL_WIDTH = 26, 14
 _LINES: dict[str, Any] = {"gridcolor": "rgba(115,123,133,0.25)", "zeroline": False, "linecolor": GREY}
 _PERCENTILES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 _STACKED = (0.5, 0.99)
@@ -64,26 +67,49 @@ def latency_figure(runs: Sequence[Latency], stage: Stage | None, by: By | None) 
         raise ValidationError(f"several runs are compared as wholes, or by a stage; got by={by!r} and {len(runs)} runs")
     lines, of, left_out = _lines(runs, stage, by)
     bars = _bars(runs[:MOST_HISTOGRAMS])
-    bars_px = _BAR_PX * max(len(bars), 1) + 20
+    bars_px = _BAR_PX * max(len(bars), 1) + 10
     heights = [_DISTRIBUTION_PX, _CURVE_PX, bars_px]
-    height_px = sum(heights) + 2 * _GAP_PX
-    figure = make_subplots(rows=3, cols=1, vertical_spacing=_GAP_PX / height_px, row_heights=heights)
+    plots_px = sum(heights) + 2 * _GAP_PX
+    notes = _notes(runs, left_out)
+    top_px = _TITLE_PX + _LINE_PX * len(notes) + _LEGEND_PX * _legend_rows(lines) + 24
+    figure = make_subplots(rows=3, cols=1, vertical_spacing=_GAP_PX / plots_px, row_heights=heights)
     figure.update_layout(
         template="plotly_white", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": GREY},
-        height=height_px + _AROUND_PX, margin={"l": 20, "r": 30, "t": 100, "b": 50}, barmode="stack", bargap=0.25,
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.005, "yanchor": "bottom", "font": {"size": 11}},
+        height=plots_px + top_px + _BELOW_PX, margin={"l": 20, "r": 30, "t": top_px, "b": _BELOW_PX}, barmode="stack",
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1 + 18 / plots_px, "yanchor": "bottom",
+                "font": {"size": 11}, "traceorder": "normal"},
     )  # fmt: skip
     filled = [line for line in lines if line.histogram.count]
     _add_distributions(figure, filled)
     _add_curves(figure, filled)
     _add_bars(figure, bars, len(runs) > 1)
-    _add_words(figure, runs, of, filled, left_out, height_px)
+    _add_words(figure, runs, of, filled, notes)
     return figure
 
 
 def _run_names(runs: Sequence[Latency]) -> list[str]:
     names = [run.name or ", ".join(dict.fromkeys(run.paths)) or "latency" for run in runs]
     return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
+
+
+def _short(name: str, width: int = _NAME_WIDTH) -> str:
+    return html.escape(name if len(name) <= width else f"{name[: width - 1]}…")
+
+
+def _legend_rows(lines: Sequence[_Line]) -> int:
+    """How many rows the legend takes: its entries are all as wide as the widest."""
+    widest = max((min(len(line.name), _NAME_WIDTH) for line in lines), default=0)
+    a_row = max(int(740 / (45 + 6.2 * widest)), 1)
+    return -(-len(lines) // a_row)
+
+
+def _notes(runs: Sequence[Latency], left_out: int) -> list[str]:
+    """What stands under the title, in lines that a notebook has room for."""
+    several = len(runs) > 1
+    notes = [f"{left_out:,} more not drawn"] if left_out else []
+    for name, run in zip(_run_names(runs), runs, strict=True):
+        notes += [f"{name}: {note}" if several and note != NEGATIVE_ADVICE else note for note in run.notes()]
+    return textwrap.wrap("; ".join(dict.fromkeys(notes)), _NOTE_WIDTH, max_lines=5)
 
 
 def _lines(runs: Sequence[Latency], stage: Stage | None, by: By | None) -> tuple[list[_Line], str, int]:
@@ -119,7 +145,8 @@ def _add_distributions(figure: Figure, lines: Sequence[_Line]) -> None:
         ticktext=[value_text(tick, "ns") for tick in ticks], row=1, col=1, **_LINES,
     )  # fmt: skip
     tallest = max((float(percent.max()) for percent in percents), default=100.0)
-    lowest = min([tallest / 12, *(float(percent[percent > 0].min()) / 2 for percent in percents)])
+    # Below a part of an event there is nothing to see: a bar may hold as little of a wide bucket's.
+    lowest = min([tallest / 12, *(20 / histogram.count for histogram in histograms)])
     figure.update_yaxes(
         title_text="% of the events", type="log", dtick=1, exponentformat="none", row=1, col=1,
         range=[np.log10(max(lowest, tallest / 1e9)), np.log10(tallest * 1.4)], **_LINES,
@@ -137,7 +164,7 @@ def _add_curves(figure: Figure, lines: Sequence[_Line]) -> None:
     for line, (quantiles, values) in zip(lines, curves, strict=True):
         name = html.escape(line.name)
         figure.add_scatter(
-            x=1 / (1 - quantiles), y=np.maximum(values, 0.5), mode="lines", name=name,
+            x=1 / (1 - quantiles), y=np.maximum(values, 0.5), mode="lines", name=_short(line.name),
             line={"color": line.colour, "width": 2, "shape": "hv"}, row=2, col=1,
             customdata=[
                 f"{name} {quantile:.6%} ≤ {value_text(value, 'ns')}"
@@ -166,7 +193,7 @@ def _bars(runs: Sequence[Latency]) -> list[_Bar]:
     for quantile in _STACKED:
         for place, stages in enumerate(taken):
             values = {stage: histogram.quantile(quantile) for stage, histogram in stages.items() if histogram.count}
-            label = percentile_text(quantile) + (f" {html.escape(names[place])}" if len(runs) > 1 else "")
+            label = percentile_text(quantile) + (f" {_short(names[place], _LABEL_WIDTH)}" if len(runs) > 1 else "")
             if any(values.values()):
                 bars.append(_Bar(label, place, values))
     return bars
@@ -195,16 +222,21 @@ def _add_bars(figure: Figure, bars: Sequence[_Bar], compared: bool) -> None:
         ]
         colours = [COLOURS[bar.run] if compared else _STAGE_COLOURS[stage] for bar in bars]
         figure.add_bar(
-            y=list(range(len(bars))), x=[100 * share for share in shares], orientation="h", name=short,
+            y=list(range(len(bars))), x=[100 * share for share in shares], orientation="h", name=short, width=0.5,
             marker={"color": colours, "line": {"width": 0},
                     "pattern": {"shape": _PATTERNS[stage] if compared else "", "size": 5, "solidity": 0.25}},
             text=texts, textposition="inside", insidetextanchor="middle", textangle=0,
-            textfont={"size": 11, "color": "#fff"}, customdata=tells, showlegend=False,
+            textfont={"size": 11, "color": "#111"}, customdata=tells, showlegend=False,
             hovertemplate="%{customdata}<extra></extra>", row=3, col=1,
         )  # fmt: skip
+    figure.add_scatter(
+        x=[0] * len(bars), y=[place + 0.38 for place in range(len(bars))], mode="text", textposition="middle right",
+        text=[_unlabelled(bar) for bar in bars], textfont={"size": 10, "color": GREY}, hoverinfo="skip",
+        showlegend=False, row=3, col=1,
+    )  # fmt: skip
     figure.update_xaxes(range=[0, 100], ticksuffix=" %", row=3, col=1, **_LINES)
     figure.update_yaxes(
-        tickvals=list(range(len(bars))), ticktext=[bar.label for bar in bars], range=[max(len(bars), 1) - 0.4, -0.6],
+        tickvals=list(range(len(bars))), ticktext=[bar.label for bar in bars], range=[max(len(bars), 1) - 0.45, -0.45],
         showgrid=False, zeroline=False, automargin=True, row=3, col=1,
     )  # fmt: skip
 
@@ -214,27 +246,28 @@ def _label(short: str, value: float, share: float) -> str:
     return f"{short} {text}" if share >= _WIDE else text if share >= _MIDDLE else ""
 
 
-def _add_words(
-    figure: Figure, runs: Sequence[Latency], of: str, lines: Sequence[_Line], left_out: int, height_px: int
-) -> None:
+def _unlabelled(bar: _Bar) -> str:
+    """The stages whose parts are too narrow for a name, in words: a static picture is not pointed at."""
+    total = sum(bar.values.values())
+    narrow = [(stage, value) for stage, value in bar.values.items() if value / total < _WIDE]
+    return ", ".join(f"{stage.name.lower()} {value_text(value, 'ns')}" for stage, value in narrow)
+
+
+def _add_words(figure: Figure, runs: Sequence[Latency], of: str, lines: Sequence[_Line], notes: Sequence[str]) -> None:
     names = _run_names(runs)
-    title = " against ".join(html.escape(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
+    title = " against ".join(_short(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
     events = sum(line.histogram.count for line in lines)
-    notes = [note for run in runs for note in run.notes()]
-    notes = list(dict.fromkeys(notes))
-    if left_out:
-        notes.insert(0, f"{left_out:,} more not drawn")
     figure.update_layout(
         title={
             "text": title + (f": {html.escape(of)}, {events:,} events" if of else ""), "font": {"size": 14},
-            "x": 0, "xref": "paper", "yref": "container", "y": 1 - 12 / (height_px + _AROUND_PX), "yanchor": "top",
-            "subtitle": {"text": html.escape("; ".join(notes)), "font": {"size": 12, "color": GREY}},
+            "x": 0, "xref": "paper", "yref": "container", "y": 1 - 10 / figure.layout.height, "yanchor": "top",
+            "subtitle": {"text": "<br>".join(map(html.escape, notes)), "font": {"size": 12, "color": GREY}},
         }
     )  # fmt: skip
     captions = (
         (1, "latency, and how many events had it"),
         (2, "percentiles: what so many % of the events did not exceed"),
-        (3, "stages' shares of their percentiles' sum, which is not the whole way's percentile"),
+        (3, "stages as shares of their sum: their percentiles don't add up to the whole way's"),
     )
     for row, text in captions:
         figure.add_annotation(

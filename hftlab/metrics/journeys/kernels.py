@@ -21,7 +21,7 @@ from hftlab.metrics.kernels import HIGHEST, difference, load, record_repeated, r
 
 # numba's cache on disk knows machine code by the content of this file alone, but what it calls is in that code too: the
 # first 16 digits of the SHA-256 over layout and metrics' kernels. A test holds it to the truth.
-COMPILED_IN = "af4bdda26ee8be90"
+COMPILED_IN = "4b3183a103060442"
 
 Ints = npt.NDArray[np.int64]
 

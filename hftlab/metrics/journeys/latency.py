@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from hftlab.errors import ValidationError, shown
 from hftlab.metrics.histogram import Histogram
 from hftlab.metrics.journeys.journey import Journey
-from hftlab.metrics.journeys.stages import BY_SYMBOL, Stage, stage_of
+from hftlab.metrics.journeys.stages import BY_SYMBOL, NEGATIVE_ADVICE, Stage, stage_of
 from hftlab.metrics.statistics import HistogramStatistics
 from hftlab.metrics.wording import percentile_text, value_text
 
@@ -28,7 +28,6 @@ BYS: tuple[By, ...] = ("stage", "type", "symbol", "handler")
 PERCENTILES = (0.5, 0.9, 0.99, 0.999, 0.9999)
 """The columns of ``to_frame``, as quantiles."""
 _VALUES = ("min", *(percentile_text(q) for q in PERCENTILES), "max")
-NEGATIVE_ADVICE = "the two clocks disagree: skew = replay.latency.skew; lab.replay(session, skew=skew)"
 
 
 @dataclass(frozen=True, slots=True)

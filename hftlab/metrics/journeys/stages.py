@@ -28,6 +28,8 @@ class Stage(enum.Enum):
 
 BY_SYMBOL = (Stage.RECEIVED, Stage.TOTAL)
 """Kept per type and symbol; the others are waits of whole batches and are kept per type."""
+NEGATIVE_ADVICE = "the two clocks disagree: skew = replay.latency.skew; lab.replay(session, skew=skew)"
+"""What to do about negative latencies of RECEIVED."""
 
 
 def stage_of(stage: Stage | str) -> Stage:
