@@ -80,7 +80,8 @@ def latency_figure(runs: Sequence[Latency], stage: Stage | None, by: By | None) 
                 "font": {"size": 11}, "traceorder": "normal"},
     )  # fmt: skip
     filled = [line for line in lines if line.histogram.count]
-    _add_distributions(figure, filled)
+    # Eight grounds over each other are one grey; stages seldom lie over each other.
+    _add_distributions(figure, filled, grounds=not of or len(filled) <= 3)
     _add_curves(figure, filled)
     _add_bars(figure, bars, len(runs) > 1)
     _add_words(figure, runs, of, filled, notes)
@@ -130,7 +131,7 @@ def _lines(runs: Sequence[Latency], stage: Stage | None, by: By | None) -> tuple
     return lines, of.value, len(named) - len(lines)
 
 
-def _add_distributions(figure: Figure, lines: Sequence[_Line]) -> None:
+def _add_distributions(figure: Figure, lines: Sequence[_Line], grounds: bool) -> None:
     histograms = [line.histogram for line in lines]
     edges = bar_edges(histograms)
     percents: list[Floats] = [100 * bar_parts(histogram, edges) for histogram in histograms]
@@ -139,6 +140,8 @@ def _add_distributions(figure: Figure, lines: Sequence[_Line]) -> None:
         named = line.histogram.copy()
         named.name = line.name
         add_distribution(figure, named, percent, edges, line.colour)
+    if not grounds:
+        figure.update_traces(fill="none", row=1, col=1)
     ticks = axis_ticks(float(edges[0]), float(edges[-1]))
     figure.update_xaxes(
         type="log", range=[np.log10(edges[0]) - 0.05, np.log10(edges[-1]) + 0.05], tickvals=ticks,
@@ -256,27 +259,29 @@ def _unlabelled(bar: _Bar) -> str:
 def _add_words(figure: Figure, runs: Sequence[Latency], of: str, lines: Sequence[_Line], notes: Sequence[str]) -> None:
     names = _run_names(runs)
     title = " against ".join(_short(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
-    events = sum(line.histogram.count for line in lines)
+    values = sum(line.histogram.count for line in lines)
     figure.update_layout(
         title={
-            "text": title + (f": {html.escape(of)}, {events:,} events" if of else ""), "font": {"size": 14},
+            "text": title + (f": {html.escape(of)}, {values:,} values" if of else ""), "font": {"size": 14},
             "x": 0, "xref": "paper", "yref": "container", "y": 1 - 10 / figure.layout.height, "yanchor": "top",
             "subtitle": {"text": "<br>".join(map(html.escape, notes)), "font": {"size": 12, "color": GREY}},
         }
     )  # fmt: skip
     captions = (
-        (1, "latency, and how many events had it"),
-        (2, "percentiles: what so many % of the events did not exceed"),
-        (3, "stages as shares of their sum: their percentiles don't add up to the whole way's"),
+        ("", "latency, and how many events had it"),
+        ("2", "percentiles: what so many % of the events did not exceed"),
+        ("3", "stages as shares of their sum: their percentiles don't add up to the whole way's"),
     )
-    for row, text in captions:
+    for axis, text in captions:
         figure.add_annotation(
-            text=text, showarrow=False, font={"size": 11, "color": GREY}, xref="x domain", yref="y domain", x=1, y=1.0,
-            xanchor="right", yanchor="bottom", row=row, col=1,
+            text=text, showarrow=False, font={"size": 11, "color": GREY}, x=1, y=1, xanchor="right", yanchor="bottom",
+            xref=f"x{axis} domain", yref=f"y{axis} domain",
         )  # fmt: skip
     if not lines:
+        for row in (1, 2):  # plotly leaves out axes that nothing is drawn on
+            figure.add_scatter(x=[None], y=[None], showlegend=False, row=row, col=1)
         recorded = any(run.stages for run in runs)
         figure.add_annotation(
             text="all values are negative, or beyond the top" if recorded else "nothing has been recorded yet",
-            showarrow=False, font={"color": GREY}, xref="x domain", yref="y domain", x=0.5, y=0.5, row=1, col=1,
+            showarrow=False, font={"color": GREY}, xref="x domain", yref="y domain", x=0.5, y=0.5,
         )  # fmt: skip

@@ -53,8 +53,8 @@ class Journey:
     stay those of the raw stamps.
 
     Memory, at 128 sub-buckets: 57 KiB for each histogram that holds something, that is per type up to
-    ``2 * (most_symbols + 1) + 5``, and ``most_handlers + 1`` per type of handlers': 15 MiB with four types of five
-    symbols and five handlers, 46 MiB where all slots are taken; and 140 KiB. One thread records and asks.
+    ``2 * (most_symbols + 1) + 5``, and ``most_handlers + 1`` per type of handlers': 4.4 MiB with four types of five
+    symbols and five handlers each, 44 MiB where all slots are taken; and 150 KiB. One thread records and asks.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class Journey:
     def note_rows(self, rows: npt.NDArray[Any], event_type: int, now_ns: int | None) -> None:
         """Record RECEIVED of the rows that have both stamps, and, given ``now_ns`` (UTC), TOTAL of all.
 
-        ``rows``: contiguous, of 128 bytes, all of one type. 2 µs a call and 3 to 6 ns a row. Raises ValidationError for
-        other arrays.
+        ``rows``: contiguous, of 128 bytes, all of one type. 1.5 µs a call; 4 ns a row, 6 with TOTAL, and 9 and 12 where
+        each row is of another symbol than the one before. Raises ValidationError for other arrays.
         """
         self._walk(rows, event_type, 0, 0, _NO_CHUNK, 0, now_ns is not None, now_ns or 0)
 
@@ -149,7 +149,7 @@ class Journey:
         less its ``received``. Rows behind the last mark were not handled, and only RECEIVED is theirs; rows behind the
         last run have no DISPATCHED.
 
-        3 µs a call and 7 ns a row. Raises ValidationError, with nothing recorded, for other arrays than these.
+        3.5 µs a call; 8 ns a row, 9 with TOTAL, and 12 and 16 where symbols alternate. Raises ValidationError, with nothing recorded, for other arrays than these.
         """
         given = (marks_rows, marks_ns, queued_rows, queued_ns)
         words = (_NONE if positions is None else _words(positions), *map(_words, given))

@@ -4,8 +4,8 @@ Contract: one thread. Addresses are not checked. Nothing is allocated: where a r
 histogram of this type yet, the pass ends before that row, with all before it recorded, and Python sees to it.
 
 Values are gathered until the symbol changes, at most ``SCRATCH_ROWS``, and recorded together: sums, counts and extremes
-then stay in registers over the run. Rows of one symbol take 7 ns each for all four stages, of symbols in random order
-about twice that.
+then stay in registers over the run. A row takes 9 ns for all four stages and 8 without TOTAL, in runs of one symbol; 16
+and 12 where each row is of another than the one before (measured beside other work).
 """
 
 from __future__ import annotations
