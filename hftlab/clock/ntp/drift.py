@@ -74,7 +74,7 @@ class DriftHistory:
         """How much the drift changes: the Allan deviation of the drifts of 4 or of 8 parts of the history.
 
         0 before 32 answers. The answers' jitter blurs the parts' drifts, short ones' more, so the lesser of the two
-        counts; what is left of it errs to the high side.
+        counts; what is left of that blur is in it.
         """
         return self._estimated()[1]
 

@@ -5,8 +5,9 @@ outside are falsetickers, and the rest are combined. See ``filter``, ``drift`` a
 
 **The bound** of an estimate is half the delay, plus the precision of the clocks, plus the server's root distance (half
 its root delay, plus its root dispersion), plus aging: how far the drift may be off, for as long as the answer is old.
-Until the drift is known that is 500 ppm; then it is the drift's bound and 1 ppm, which is more than a crystal's frequency
-changes by while the filter's answers last, unless somebody blows on it. Each honest server's interval holds UTC; of several, see ``selection``: the bound holds while most are honest.
+Until the drift is known that is 500 ppm; then it is the drift's bound and 1 ppm, which is more than a crystal's
+frequency changes by while the filter's answers last. Each honest server's interval holds UTC; of several servers, the
+bound holds while most are honest.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MAX_DISTANCE_NS = 1_500_000_000
 STALE_AFTER_S = 8 * 1024.0
 """Eight of the longest usual intervals: as many unanswered questions as empty a reach register."""
 DRIFT_CHANGE_PPB = 1_000.0
+"""Room for what the drift will be against what it was, on average, over its history."""
 
 
 class ServerView(msgspec.Struct, frozen=True):
