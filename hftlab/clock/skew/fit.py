@@ -5,9 +5,9 @@ is a line somewhere under all of them, and where the fastest messages take equal
 points that is closest to them runs along it. It is the segment of the points' lower convex hull over the mean time
 (Moon, Skelly and Towsley, "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
 
-One impossible stamp would carry that line off. So a second line is drawn first, which may have a few points below it
-(the regression of a low quantile, by the same objective); points that lie much farther under this one than the lowest
-ordinary points lie above it are impossible, and the hull is that of the others.
+One impossible stamp would carry that line off. So another line is drawn first, the highest that has no more than a few
+points under it; points that lie much farther under this one than ordinary low points lie above it are impossible, and
+the hull is that of the others.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def fit_line(x: Floats, y: Floats, below: int, least_depth: float, slope: float 
     floor, tilt = -np.inf, 0.0
     below = min(below, int(MOST_BELOW * len(x)))
     if below:
-        tilt = _quantile_slope(x, y, below) if slope is None else slope
+        tilt = _tolerant_slope(x, y, below) if slope is None else slope
         heights = y - tilt * x
         level = float(np.partition(heights, below)[below])
         typical = float(np.median(heights)) - level
@@ -81,31 +81,30 @@ def slopes_within(x: Floats, y: Floats, line: Line, slack: float) -> tuple[float
     return low, high
 
 
-def _quantile_slope(x: Floats, y: Floats, below: int) -> float:
-    """The slope of the line with ``below`` points under it that is highest at 0, what lies under it taken off.
+def _tolerant_slope(x: Floats, y: Floats, below: int) -> float:
+    """The slope of the line with ``below`` points under it that is highest at 0, however deep those lie.
 
-    That gain is concave in the slope (it is a linear program's), so a golden section search finds its top.
+    (A regression of a low quantile would weigh how deep: a few stamps of another year at one end of the session would
+    tilt it.) The height falls to both sides of the best slope but for the scatter of the lowest points, so a golden
+    section search comes as near as that allows; it only has to tell the impossible from the ordinary.
     """
-    weight = below + 0.5  # between two whole numbers, so that the best level is a point's, and which one is certain
 
-    def gain(slope: float) -> float:
-        heights = np.partition(y - slope * x, below)
-        level = heights[below]
-        return float(weight * level - np.sum(level - heights[:below]))
+    def height(slope: float) -> float:
+        return float(np.partition(y - slope * x, below)[below])
 
     steepest = 2 * float(np.ptp(y)) / float(np.ptp(x))
     low, high = -steepest, steepest
     one, other = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_one, at_other = gain(one), gain(other)
+    at_one, at_other = height(one), height(other)
     for _ in range(_STEPS):
         if at_one < at_other:
             low, one, at_one = one, other, at_other
             other = low + _GOLDEN * (high - low)
-            at_other = gain(other)
+            at_other = height(other)
         else:
             high, other, at_other = other, one, at_one
             one = high - _GOLDEN * (high - low)
-            at_one = gain(one)
+            at_one = height(one)
     return (low + high) / 2
 
 
