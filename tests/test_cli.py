@@ -56,6 +56,29 @@ def test_a_capture_is_recorded_and_replayed_with_the_same_digest_twice(
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        ([], "1 impossible times"),
+        (["--times", "flag"], "200 trades"),
+        (["--times", "keep"], "200 trades"),
+    ],
+)
+def test_recording_says_what_became_of_times_that_cannot_be_true(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], times: list[str], told: str
+) -> None:
+    capture = small_capture(tmp_path / "small.gz")
+    text = gzip.decompress(capture.read_bytes()).replace(b'"E": 1723161255070, "T": 1723161255070', b'"E": 1, "T": 1')
+    capture.write_bytes(gzip.compress(text))
+    arguments = ["record", str(capture), "--format", "binance", "--directory", str(tmp_path / "data"), *times]
+    if times == ["--times", "keep"]:
+        assert cli.main(arguments) == 0
+    else:
+        with pytest.warns(UserWarning, match="1 row has impossible times"):
+            assert cli.main(arguments) == 0
+    assert told in capsys.readouterr().out
+
+
 def test_recording_a_capture_again_writes_nothing_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ class TimeLevels:
         self._high: Ints = np.zeros(8, np.int64)
         self._has_level = np.zeros(8, bool)
         self._has_high = np.zeros(8, bool)
+        self._sure = np.zeros(8, bool)  # the level has been met by a second row
         self._suspects: dict[int, _Suspects] = {}
 
     def judge(
@@ -149,6 +150,9 @@ class TimeLevels:
             self._level[source], self._has_level[source] = ahead, True
             return True
         level, limit = int(self._level[source]), self._ahead_ns
+        if ahead > level + limit and not self._sure[source]:
+            self._level[source], suspects.below = ahead, 0
+            return True
         if ahead > level + limit:
             if suspects.above and abs(ahead - suspects.above_last) <= limit:
                 suspects.above += 1
@@ -164,12 +168,12 @@ class TimeLevels:
         suspects.above = 0
         if ahead >= level - limit:
             suspects.below = 0
-            self._level[source] = max(level, ahead)
+            self._level[source], self._sure[source] = max(level, ahead), True
             return True
         suspects.below_peak = max(suspects.below_peak, ahead) if suspects.below else ahead
         suspects.below += 1
         if suspects.below >= self._settle_rows:
-            self._level[source], suspects.below = suspects.below_peak, 0
+            self._level[source], self._sure[source], suspects.below = suspects.below_peak, True, 0
         return True
 
     def _raise_high(self, source: int, time: int) -> None:
@@ -182,7 +186,7 @@ class TimeLevels:
         Stricter than the rule: all rows and all levels lie within its limits of each other.
         """
         present = np.flatnonzero(np.bincount(sources))
-        if not (self._has_level[present].all() and self._has_high[present].all()):
+        if not (self._sure[present].all() and self._has_high[present].all()):
             return False
         if self._suspects and not self._suspects.keys().isdisjoint(present.tolist()):
             return False
@@ -257,7 +261,7 @@ class TimeLevels:
             level = _greatest_if_near(int(self._level[source]), ahead, self._ahead_ns)
             if level is None:
                 return False
-            self._level[source] = level
+            self._level[source], self._sure[source] = level, True
         self._high[source] = high
         return True
 
@@ -269,9 +273,11 @@ class TimeLevels:
     def _grow(self, count: int) -> None:
         if count > len(self._level):
             more = max(count, 2 * len(self._level)) - len(self._level)
-            self._level, self._high, self._has_level, self._has_high = (
-                np.concatenate([array, np.zeros(more, array.dtype)])
-                for array in (self._level, self._high, self._has_level, self._has_high)
+            self._level, self._high = (
+                np.concatenate([array, np.zeros(more, np.int64)]) for array in (self._level, self._high)
+            )
+            self._has_level, self._has_high, self._sure = (
+                np.concatenate([array, np.zeros(more, bool)]) for array in (self._has_level, self._has_high, self._sure)
             )
 
 
