@@ -20,13 +20,14 @@ import numpy as np
 
 from hftlab.bus import EventBus, Flow, Priorities
 from hftlab.bus.bus import DEFAULT_CAPACITY
-from hftlab.clock import Clock
+from hftlab.clock import Clock, SystemClock
 from hftlab.compiling import compile_kernels
 from hftlab.ending import close_with_process
 from hftlab.errors import HandlerFailed, NotStarted, ValidationError, shown
 from hftlab.events.frames import DEFAULT_ROWS
 from hftlab.events.records import EventType
 from hftlab.events.types import Event
+from hftlab.metrics.journeys import Latency
 from hftlab.pipeline import EventProcessor, ProcessorSettings, RetryPolicy
 from hftlab.pipeline.settings import named
 from hftlab.pipeline.statistics import State
@@ -44,6 +45,7 @@ from hftlab.supervise import Supervisor, within
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hftlab.clock import Skew
     from hftlab.clock.times import Time
     from hftlab.pipeline.settings import Checks, Transforms
     from hftlab.replay.selection import Where
@@ -67,6 +69,8 @@ class Lab:
     says how long to wait for missing numbers, and which types never skip one; ``priorities`` which lane an event goes
     to, and ``flow`` what gives way when more comes in than the handlers take.
 
+    ``journeys``: the way of every so manieth event is timed (0: of none), see ``latency``.
+
     ``await lab.start()`` and ``await lab.close()`` may stand in different cells and be run again; in a script, write
     ``async with hl.Lab() as lab``.
     """
@@ -82,6 +86,7 @@ class Lab:
         ordering: Ordering | None = None,
         priorities: Priorities | None = None,
         flow: Flow | None = None,
+        journeys: int = 1,
     ) -> None:
         url = url or os.environ.get("HFTLAB_URL") or ""
         address = read_address(url) if url else None
@@ -91,7 +96,16 @@ class Lab:
             raise address
         self.directory = Path(directory)
         self.ordering = ordering or Ordering()
-        self.bus = EventBus(capacity=capacity, ordering=self.ordering, priorities=priorities, flow=flow)
+        self.system_clock = SystemClock()
+        self.bus = EventBus(
+            capacity=capacity,
+            clock=self.system_clock,
+            ordering=self.ordering,
+            priorities=priorities,
+            flow=flow,
+            journeys=journeys,
+        )
+        self._journeys = journeys
         self._address = address
         self._session = session
         self._frame_rows = frame_rows
@@ -124,7 +138,13 @@ class Lab:
                     self._server = EmbeddedServer(self.directory)
                     await self._server.start()
                     address = self._server.address
-                streams = RedisStreamManager(address, session=session, frame_rows=self._frame_rows)
+                streams = RedisStreamManager(
+                    address,
+                    session=session,
+                    frame_rows=self._frame_rows,
+                    clock=self.system_clock,
+                    journeys=self._journeys,
+                )
                 self._streams = streams
                 await streams.open()
                 await kernels
@@ -266,6 +286,14 @@ class Lab:
         """The gaps of the run that is, or was last, on the bus; after that, of what is published: ``.to_frame()`` …"""
         return self.bus.gaps
 
+    @property
+    def latency(self) -> Latency:
+        """Where time goes, stage by stage, of the run that is, or was last, on the bus; after that, of what is
+        published; and of what is appended: ``.figure()``, ``.to_frame()`` …"""
+        shown = self.bus.latency
+        appends = () if self._streams is None else self._streams.latency.journeys
+        return Latency(*shown.journeys, *appends, name=shown.name)
+
     async def sessions(self) -> pd.DataFrame:
         """What is recorded, a row a session: start and end (arrival, UTC), events, counts by type, symbols, bytes, and
         ``trimmed``: the first log sequence that is still there; ``successor``: the session that goes on after it."""
@@ -305,14 +333,17 @@ class Lab:
         prefetch: int = DEFAULT_PREFETCH,
         bus: EventBus | None = None,
         ordering: Ordering | None = None,
+        skew: Skew | None = None,
     ) -> Replay:
         """A replay of a recorded session, or of the part that the filters leave, on this lab's bus (or another).
 
         ``start`` (included) and ``end`` (not included) are times of arrival, bare times of day (UTC, within the
         session) or event ids. ``types`` are event classes, ``where`` takes records, a structured array of one type,
         and returns a boolean array. ``speed`` is 1 for real time by arrivals, ``math.inf`` flat out, 0 for stepping
-        only; silences longer than ``max_gap_s`` are shortened to it. ``ordering`` replaces the lab's. Nothing is read
-        before ``run``, ``play`` or ``step``, which raise for what does not fit.
+        only; silences longer than ``max_gap_s`` are shortened to it. ``ordering`` replaces the lab's. ``skew``: how far
+        the recorder's clock was off, such as an earlier replay's ``latency.skew``: it is taken off arrivals where their
+        latency is shown, and nowhere else. Nothing is read before ``run``, ``play`` or ``step``, which raise for what
+        does not fit.
         """
         selection = Selection(start=start, end=end, types=types, symbols=symbols, where=where)
         return Replay(
@@ -324,6 +355,7 @@ class Lab:
             max_gap_s=max_gap_s,
             prefetch=prefetch,
             ordering=ordering or self.ordering,
+            skew=skew,
         )
 
     def keep(
@@ -408,7 +440,9 @@ class Lab:
         digest = hashlib.sha256(f"{chosen}\0{group}".encode()).hexdigest()[:12]
         readable = re.sub("[^A-Za-z0-9_.-]", "_", f"{chosen}-{group}")[:80]
         spill = self.directory / "letters" / f"{readable}-{digest}.spill"
-        processor = EventProcessor(streams, bus or self.bus, settings, spill=spill, key=streams.key)
+        processor = EventProcessor(
+            streams, bus or self.bus, settings, spill=spill, key=streams.key, clock=self.system_clock
+        )
         self._processors[group, chosen] = processor
         return processor
 

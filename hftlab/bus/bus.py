@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hftlab.bus.admission import Admission
 from hftlab.bus.dead_letters import DeadLetters
@@ -14,6 +14,7 @@ from hftlab.bus.failures import FailureLog
 from hftlab.bus.flowing import Flow, Overflow
 from hftlab.bus.gate import Gate
 from hftlab.bus.intake import Intake
+from hftlab.bus.journeys import Recorder
 from hftlab.bus.lanes import Lanes
 from hftlab.bus.priorities import Priorities
 from hftlab.bus.producer import Producer
@@ -33,8 +34,12 @@ from hftlab.events.records import EventType
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.events.types import Event
 from hftlab.flow import BreakerSettings, Throttle, Water
+from hftlab.metrics.journeys import Journey, Latency
 from hftlab.sequence import GapTable, Ordering
 from hftlab.sequence.stage import OrderStage
+
+if TYPE_CHECKING:
+    from hftlab.clock import Skew
 
 DEFAULT_CAPACITY = 1 << 16
 H = TypeVar("H", bound=Callable[..., Any])
@@ -47,9 +52,9 @@ class EventBus:
     recorded order. ``capacity`` is the rows that each lane's queue of a type holds (a power of two; or a dict by
     EventType), made when the first comes. ``clock`` stamps events that bring no time. ``ordering`` is how what is
     published gets into its sources' order (see ``gaps``); a run brings its own. ``priorities`` says which lane an event
-    goes to, ``flow`` what gives way under load. Nothing runs by itself: ``do_work`` does a bounded slice, ``pump``
-    calls it in a loop, and a ``Lab`` keeps a pump going. A handler that raises stops neither the bus nor other
-    handlers: see ``failures``.
+    goes to, ``flow`` what gives way under load. ``journeys``: the way of every so manieth event is timed (1: of each;
+    0: of none), see ``latency``. Nothing runs by itself: ``do_work`` does a bounded slice, ``pump`` calls it in a loop,
+    and a ``Lab`` keeps a pump going. A handler that raises stops neither the bus nor other handlers: see ``failures``.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class EventBus:
         ordering: Ordering | None = None,
         priorities: Priorities | None = None,
         flow: Flow | None = None,
+        journeys: int = 1,
     ) -> None:
         sizes = capacity if isinstance(capacity, dict) else dict.fromkeys(EventType, capacity)
         self.name = name
@@ -68,9 +74,11 @@ class EventBus:
         self.sources = SourceTable()
         self.clock: Clock = clock or SystemClock()
         self.failures = FailureLog(lambda: self.clock.now_ns())
+        self._sampled = _checked_sample(journeys)
+        recorder = Recorder(self.clock, self.new_journey("live"))
         self._capacity = {t: sizes.get(t, DEFAULT_CAPACITY) for t in EventType}
         self._lanes = Lanes(
-            self._capacity, self.failures, self.symbols, self.sources, self.clock, priorities or Priorities()
+            self._capacity, self.failures, self.symbols, self.sources, self.clock, priorities or Priorities(), recorder
         )  # fmt: skip
         self._admission = Admission(self._lanes, self.symbols, Flow())
         self._stage = OrderStage(ordering or Ordering(), self.symbols, self.sources)
@@ -427,10 +435,14 @@ class EventBus:
     @property
     def gaps(self) -> GapTable:
         """The gaps of the run that is on the bus, or was until something was published; else of what was published."""
-        run, last = self._gate.run, self._last_run
-        if run is None and last is not None and self._intake.published == self._published_by_then:
-            run = last
+        run = self._shown_run
         return self._stage.gaps if run is None or run.gaps is None else run.gaps
+
+    @property
+    def _shown_run(self) -> Run | None:
+        """The run that is on the bus, or was until something was published."""
+        run, last = self._gate.run, self._last_run
+        return last if run is None and self._intake.published == self._published_by_then else run
 
     def end_session(self) -> None:
         """Say that no more will be published: what is missing is lost, and what it held back is queued.
@@ -440,6 +452,34 @@ class EventBus:
         self._gate.check_open()
         self._intake.finish()
         self._wake.notify()
+
+    # -- latency --------------------------------------------------------------------------------------------------
+
+    @property
+    def latency(self) -> Latency:
+        """Where time goes, stage by stage: of the run that is on the bus, or was until something was published; else of
+        what was published. ``.figure()``, ``.to_frame()``; empty where the bus was made with ``journeys=0``."""
+        run = self._shown_run
+        journey = self._lanes.recorder.live if run is None else run.journey
+        return Latency(*(() if journey is None else (journey,)), name=self.name if run is None else run.name)
+
+    def new_journey(self, path: str, *, skew: Skew | None = None, virtual: bool = False) -> Journey | None:
+        """A journey by this bus's tables, for ``begin_run``; None where the bus was made with ``journeys=0``.
+
+        ``skew``: how far the recorder's clock was off, which is taken off arrivals. ``virtual``: rows are from the
+        past, and how long ago they arrived is no latency.
+        """
+        if not self._sampled:
+            return None
+        return Journey(
+            path,
+            type_names={event_type: event_type.topic for event_type in EventType},
+            symbol_name=lambda symbol: self.symbols[symbol],
+            source_name=lambda source: str(self.sources[source]),
+            sample=self._sampled,
+            skew=skew,
+            virtual=virtual,
+        )
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -455,13 +495,15 @@ class EventBus:
         observer: Observer | None = None,
         give_way: Callable[[], bool] = lambda: False,
         gaps: GapTable | None = None,
+        journey: Journey | None = None,
     ) -> Run:
         """Put a run on the bus: until it ends, only its holder publishes and drives, and handlers see its clock.
 
         ``observer`` is told of all rows in the order of their dispatch, emitted ones included. A later run asks
         ``give_way``, which may end this one and say so. What a run offers is in order: its holder sees to that, and
-        ``gaps`` is what it found. Raises BusBusy while another run is on that does not give
-        way, while published events wait (``await bus.drain()`` first), and from a handler.
+        ``gaps`` is what it found. ``journey`` (``new_journey`` makes one) is where its rows' times are noted. Raises
+        BusBusy while another run is on that does not give way, while published events wait (``await bus.drain()``
+        first), and from a handler.
         """
         self._gate.check_not_closed()
         self._gate.refuse_handlers("begin_run", "begin it when the handler has returned")
@@ -482,8 +524,8 @@ class EventBus:
             counts=self._counts,
         )
         self._live_clock, self.clock = self.clock, clock
-        self._lanes.begin_run(clock, observer)
-        self._gate.run = Run(name, clock, controls, give_way, gaps)
+        self._lanes.begin_run(clock, observer, journey)
+        self._gate.run = Run(name, clock, controls, give_way, gaps, journey)
         return self._gate.run
 
     def _counts(self) -> tuple[int, int]:
@@ -580,3 +622,12 @@ class EventBus:
 
     def _repr_html_(self) -> str:
         return html_of_bus(repr(self), self.subscriptions, self.failures)
+
+
+def _checked_sample(journeys: int) -> int:
+    if isinstance(journeys, bool) or not isinstance(journeys, int) or not 0 <= journeys <= 1 << 20:
+        raise ValidationError(
+            f"journeys is of how many events one is timed: 1 for each of them, 100 for one in 100, 0 for none, up to "
+            f"{1 << 20:,}; got {shown(journeys)}"
+        )
+    return journeys

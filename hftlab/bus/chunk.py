@@ -23,6 +23,7 @@ import numpy.typing as npt
 from hftlab.bus.backlog import Part
 from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
 from hftlab.bus.failures import FailureLog, Given
+from hftlab.bus.journeys import Marks
 from hftlab.bus.plan import Plan, event_id_at, event_or_row
 from hftlab.bus.routing import Routes
 from hftlab.bus.subscriptions import Subscription
@@ -89,6 +90,7 @@ class Chunk:
         self._tried = -1, 0  # the call that failed last, and how often it was made
         # Whether its rows were published; else they were emitted.
         self.is_published = False
+        self.marks: Marks | None = None  # when it looked at the clock, where somebody wants to know
         plan = Plan(parts, routes, symbols, sources, self._times_at)
         self._plan = plan
         self._calls = plan.count
@@ -123,9 +125,14 @@ class Chunk:
         at = self._calls - _hint(cursor)
         watchdog = self._watchdog
         looked_ns = time.perf_counter_ns()
+        marks, is_mixed = self.marks, self._plan.whose is not None
+        if marks is not None:
+            marks.add(at, looked_ns)
         while at < last_call or self.emitted:
             # What a row's handlers emitted waits until all handlers of that row were called.
             stride = 1 if self._slow_ns else watchdog.stride
+            if is_mixed and marks is not None and marks.is_due():
+                stride, looked_ns = 1, time.perf_counter_ns()
             stop = self._end_of_row(at - 1) if self.emitted else min(at + stride, last_call)
             if at < stop:
                 begun = at
@@ -133,6 +140,10 @@ class Chunk:
                 at = self._calls - _hint(cursor)
                 now_ns = time.perf_counter_ns()
                 elapsed_ns, looked_ns = now_ns - looked_ns, now_ns
+                if marks is not None and self.suspended is None:
+                    marks.add(at, now_ns)
+                    if is_mixed and stride == 1 and at == begun + 1:
+                        marks.timed.append((begun, elapsed_ns))
                 if elapsed_ns > SLOW_NS or (elapsed_ns < FAST_NS and stride < MOST_CALLS) or self._slow_ns:
                     self._look(elapsed_ns, begun, at)
             if self.suspended is not None:
@@ -302,6 +313,26 @@ class Chunk:
         self.parts, self._arrivals = (), None
         self._results, self._cursor, self._where = iter(()), iter(()), None
         del self._plan
+
+    def marked(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        """How many rows were done by when (``perf_counter_ns``), where somebody wanted to know."""
+        if self.marks is None:
+            return None
+        return self.marks.rows(self._where, self._calls, self.done), np.frombuffer(self.marks.at_ns, np.int64).copy()
+
+    def timed(self) -> list[tuple[Subscription, EventType, int]]:
+        """The calls that were timed by themselves: whose they were, of which type, and how long they took."""
+        if self.marks is None:
+            return []
+        return [
+            (self._owner(call), self._locate(self._row(call))[0].event_type, elapsed_ns)
+            for call, elapsed_ns in self.marks.timed
+        ]
+
+    @property
+    def only_owner(self) -> Subscription | None:
+        """The one whose calls all of its calls are."""
+        return self._plan.owners[0] if self._plan.whose is None and self._plan.owners else None
 
     def lost_places(self) -> list[tuple[EventType, npt.NDArray[np.intp]]]:
         """The rows that are done and that some handler did not get done: their places among those of each type."""

@@ -48,10 +48,12 @@ class Delivery:
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
         self.on_end = on_end
+        self.elapsed_ns = 0  # in the handler, awaited in line or not
         self.ended = self.posted = False  # its last call has come to something; or will, in its handler's own queue
         self._failures, self._coroutines = failures, coroutines
         self._clock, self._watchdog = clock, HoldUps() if watchdog is None else watchdog
         self._called = self._running = False
+        self._begun_ns = 0  # of a call that waits
         self._tried = 0
         self._chosen: npt.NDArray[np.intp] | None = None
         self._lost: set[int] = set()  # places in the batch that was due
@@ -95,9 +97,11 @@ class Delivery:
                 self.batch = self.event_at(0)
             subscription.calls += 1
             self._call()
-        elapsed_ns = time.perf_counter_ns() - begun_ns
+        elapsed_ns = self.elapsed_ns = time.perf_counter_ns() - begun_ns
         if elapsed_ns >= self._watchdog.limit_ns:
             self._watchdog.look(elapsed_ns, 1, lambda: (subscription,))
+        if self.suspended is not None:
+            self._begun_ns = begun_ns
         return Outcome.AWAITING if self.suspended is not None else Outcome.DONE
 
     def _call(self) -> None:
@@ -145,6 +149,8 @@ class Delivery:
 
     def settle(self, reached: Suspended | Any | BaseException) -> None:
         """Take what the handler returned, or what an async handler's coroutine came to."""
+        if self.suspended is not None and self._begun_ns:
+            self.elapsed_ns = time.perf_counter_ns() - self._begun_ns
         self.suspended = None
         if isinstance(reached, Suspended):
             self.suspended = reached

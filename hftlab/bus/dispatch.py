@@ -20,6 +20,7 @@ from hftlab.bus.coroutines import AsyncCalls, Coroutines, Suspended, Unit
 from hftlab.bus.delivery import Delivery
 from hftlab.bus.emission import EmissionBuffer, Numbers
 from hftlab.bus.failures import FailureLog, Given
+from hftlab.bus.journeys import Recorder
 from hftlab.bus.queues import Due, TypeQueue
 from hftlab.bus.redelivery import Done, Redeliveries
 from hftlab.bus.routing import Routes
@@ -56,8 +57,10 @@ class Dispatcher:
         coroutines: Coroutines | None = None,
         numbers: Numbers | None = None,
         watchdog: HoldUps | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.clock = clock
+        self._recorder = Recorder(clock, None) if recorder is None else recorder
         # The clock to be moved on with the rows; None: time passes by itself.
         self._driven: DrivenClock | None = None
         self._observer: Observer | None = None
@@ -329,6 +332,10 @@ class Dispatcher:
         elif isinstance(unit, Delivery):
             queue = self._backlog.queues[unit.due.event_type]
             self.dead_lettered += queue.lose(unit.due, unit.lost_places)
+            if unit.ended:
+                self._recorder.note_delivery(
+                    unit.subscription.name, unit.due.event_type, unit.batch.records, unit.elapsed_ns
+                )
             queue.delivered(unit.due)
         return True
 
@@ -468,6 +475,7 @@ class Dispatcher:
         self._backlog.taken = count
         self._chunk = self._chunk_of(parts, count)
         self._chunk.is_published = True
+        self._chunk.marks = self._recorder.marks()
         self._shown = 0
         self._room_is_stale = False
         if self._driven is not None:
@@ -491,6 +499,7 @@ class Dispatcher:
         if queue.windows:
             self._due += queue.show_published(count)
         waits = self._backlog.dispatched(parts, count)
+        self._recorder.note_passed(parts[0], waits)
         if self.on_dispatched is not None:
             self.on_dispatched(waits, self.clock.now_ns())
         return True
@@ -531,6 +540,10 @@ class Dispatcher:
             self.dead_lettered += self._backlog.queues[event_type].lose_next(local)
         self._chunk = None
         waits = self._backlog.dispatched(chunk.parts, chunk.done)
+        if waits and (marks := chunk.marked()) is not None:
+            owner = chunk.only_owner
+            self._recorder.note_chunk(chunk.parts, chunk.done, marks, waits, None if owner is None else owner.name)
+            self._recorder.note_calls(chunk.timed())
         chunk.forget()
         if self.on_dispatched is not None and waits:
             self.on_dispatched(waits, self._begun_ns)

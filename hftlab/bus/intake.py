@@ -247,6 +247,8 @@ class Intake:
         """
         done = 0
         backlog = self._lanes.recorded.backlog
+        if self._lanes.recorder.journey is not None:
+            backlog.now_ns = self._lanes.recorder.now_ns()
         while done < len(batch):
             piece = batch if len(batch) <= PIECE_ROWS and not done else batch[done : done + PIECE_ROWS]
             piece = piece.using(self._symbols, self._sources)

@@ -18,6 +18,7 @@ from hftlab.bus.coroutines import Coroutines
 from hftlab.bus.dispatch import Dispatcher
 from hftlab.bus.emission import Emission, Numbers
 from hftlab.bus.failures import FailureLog
+from hftlab.bus.journeys import Recorder
 from hftlab.bus.lane_calls import LaneCalls, take_over
 from hftlab.bus.mailbox import Mailbox, Mailboxes, Parked
 from hftlab.bus.priorities import Priorities
@@ -30,6 +31,7 @@ from hftlab.events.records import EventType, Priority
 from hftlab.events.tables import SourceTable, SymbolTable
 from hftlab.flow import BreakerChange
 from hftlab.metrics import Histogram
+from hftlab.metrics.journeys import Journey
 
 TURN_NS = 100_000
 """How long a lane works before the others are looked at, where several have something to do."""
@@ -82,8 +84,10 @@ class Lanes:
         sources: SourceTable,
         clock: Clock,
         priorities: Priorities,
+        recorder: Recorder,
     ) -> None:
         self.priorities = priorities
+        self.recorder = recorder
         self.schedule = Schedule(500_000_000)
         self.coroutines = Coroutines()
         self.mailboxes = Mailboxes()
@@ -102,6 +106,7 @@ class Lanes:
                 coroutines=self.coroutines,
                 numbers=numbers,
                 watchdog=self.watchdog,
+                recorder=recorder,
             )
             dispatcher.calls = LaneCalls(level, self.coroutines, self.mailboxes, failures, dispatcher)
             self.by_level[level] = Lane(level, backlog, dispatcher, clock)
@@ -340,9 +345,10 @@ class Lanes:
         for lane in self._all:
             lane.dispatcher.change(subscriptions)
 
-    def begin_run(self, clock: DrivenClock, observer: Observer | None) -> None:
+    def begin_run(self, clock: DrivenClock, observer: Observer | None, journey: Journey | None) -> None:
         """Let a run have the recorded lane to itself. All are idle."""
         self.in_run = True
+        self.recorder.begin_run(journey)
         self._restart_breakers()
         self.recorded.dispatcher.begin_run(clock, observer)
         self.recorded.dispatcher.on_dispatched = None
@@ -350,6 +356,7 @@ class Lanes:
     def end_run(self, clock: Clock) -> None:
         """Be live again."""
         self.in_run = False
+        self.recorder.end_run()
         self._restart_breakers()
         self.recorded.dispatcher.end_run(clock)
         self.recorded.listen()

@@ -10,6 +10,7 @@ from hftlab.errors import BusError
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import DrivenClock, Work
 from hftlab.events.types import Event
+from hftlab.metrics.journeys import Journey
 from hftlab.sequence import GapTable
 
 
@@ -44,7 +45,9 @@ class Run:
         controls: Controls,
         give_way: Callable[[], bool],
         gaps: GapTable | None = None,
+        journey: Journey | None = None,
     ) -> None:
+        self.journey = journey
         self.name = name
         self.clock = clock
         self.give_way = give_way

@@ -115,8 +115,8 @@ class GroupPage(NamedTuple):
     rows the session had then, of all types. ``entries``: how many were read. ``damaged``: what could not be read, as
     letters. ``successor``: the session that goes on after this one, once this one is sealed. ``redelivered``: rows of
     ``batches`` that were delivered before, to this owner or another. ``trimmed``: retention took what there was before
-    that log sequence. ``appended``: how many rows of ``batches`` were written when, in their order: (rows, ns UTC by the
-    server's clock, 0 where nobody knows).
+    that log sequence. ``appended``: how many rows of ``batches`` were written when, in their order: (rows, ns UTC by
+    the server's clock, 0 where nobody knows).
     """
 
     batches: tuple[EventBatch, ...]

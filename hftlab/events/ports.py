@@ -333,10 +333,20 @@ class RunBus(Protocol):
         observer: Observer | None = None,
         give_way: Callable[[], bool] = ...,
         gaps: Any = None,
+        journey: Any = None,
     ) -> BusRun:
         """Put a run on the bus. ``give_way`` is asked by the next run: end this one and return True, or False.
 
-        ``gaps`` is the run's table of gaps, for whoever asks the bus for it.
+        ``gaps`` is the run's table of gaps, for whoever asks the bus for it; ``journey`` is where the bus notes how
+        long rows were queued and handlers took (None: nowhere).
+        """
+        ...
+
+    def new_journey(self, path: str, *, skew: Any = None, virtual: bool = False) -> Any:
+        """A ``metrics.journeys.Journey`` by the bus's tables; None where the bus records none. See ``begin_run``.
+
+        ``skew``: how far the recorder's clock was off, which is taken off arrivals. ``virtual``: rows are from the
+        past, and how long ago they arrived is no latency.
         """
         ...
 

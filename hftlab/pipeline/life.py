@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
 
 from hftlab.errors import BackgroundFailed, GroupLost, GroupTaken, StreamError
+from hftlab.events.batch import EventBatch
 from hftlab.events.group_ports import Checkpoint, GroupConsumer, GroupPage, Letter
 from hftlab.events.ports import BusRun, DrivenClock
 from hftlab.events.records import EventType
+from hftlab.metrics.journeys import Journey, Stage
 from hftlab.pipeline.committing import Committing
 from hftlab.pipeline.letterbox import Letterbox
 from hftlab.pipeline.losses import Losses
@@ -71,6 +74,7 @@ class Life:
         checkpoint_s: float,
         lease_s: float,
         on_change: Callable[[], None],
+        journey: Journey | None = None,
     ) -> None:
         self.consumer = consumer
         self.events = consumer.session.events
@@ -88,6 +92,8 @@ class Life:
         self._letterbox, self._retries, self._losses, self._tally = letterbox, retries, losses, tally
         self._now_ns, self._checkpoint_s, self._lease_s = now_ns, checkpoint_s, lease_s
         self._on_change = on_change
+        self._journey = journey
+        self._read: dict[EventType, deque[list[int]]] = {one: deque() for one in consumer.types}  # rows, and since when
         self._counted = (run.handled, run.emitted)
         self._woken = asyncio.Event()
         self._stopping = self._wanted = self._ending = self._to_acknowledge = False
@@ -237,7 +243,19 @@ class Life:
         self.readers.taken()
         self._moved_at = time.monotonic()
         self._passage.take(batch, told)
+        if self._journey is not None:
+            self._note_sequenced(batch)
         return True
+
+    def _note_sequenced(self, batch: EventBatch) -> None:
+        """Note how long rows have waited since they were read: for rows before them, and in the stage.
+
+        A row that the sequencer holds back counts as if it had been let go at once.
+        """
+        assert self._journey is not None
+        now_ns = self._now_ns()
+        for event_type, rows in batch.counts().items():
+            self._journey.note_runs(Stage.SEQUENCED, event_type, now_ns, _taken(self._read[event_type], rows))
 
     def _retry(self) -> bool:
         """Try again what is due for it; whether there was anything."""
@@ -344,6 +362,11 @@ class Life:
         tally.entries += page.entries
         tally.redelivered += page.redelivered
         tally.by_type[event_type] = tally.by_type.get(event_type, 0) + rows
+        if rows and self._journey is not None:
+            now_ns = self._now_ns()
+            self._read[event_type].append([rows, now_ns])
+            runs = [(count, appended_ns) for count, appended_ns in page.appended if appended_ns]
+            self._journey.note_runs(Stage.READ, event_type, now_ns, runs)
         if self.caught_up:
             self._behind_since = time.monotonic()
         # Of entries that were handled before, and are here once more, nothing but the acknowledgement is left.
@@ -392,3 +415,16 @@ class Life:
         self._tally.handled += handled - self._counted[0]
         self._tally.emitted += emitted - self._counted[1]
         self._counted = handled, emitted
+
+
+def _taken(read: deque[list[int]], rows: int) -> list[tuple[int, int]]:
+    """So many rows off the front: how many were read when."""
+    runs = []
+    while rows and read:
+        count = min(read[0][0], rows)
+        runs.append((count, read[0][1]))
+        rows -= count
+        read[0][0] -= count
+        if not read[0][0]:
+            read.popleft()
+    return runs

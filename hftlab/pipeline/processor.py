@@ -14,6 +14,7 @@ from hftlab.clock import Clock, SystemClock
 from hftlab.errors import GroupLost, NotStarted, ServerRefused, ServerUnreachable, ValidationError, shown
 from hftlab.events.group_ports import Checkpoint, Effect, GroupConsumer, GroupLog, Holder, Letter
 from hftlab.events.ports import RunBus
+from hftlab.metrics.journeys import Latency
 from hftlab.pipeline.dead_letters import DeadLetterList
 from hftlab.pipeline.letterbox import Letterbox
 from hftlab.pipeline.life import Life
@@ -239,6 +240,13 @@ class EventProcessor:
     def gaps(self) -> GapTable:
         """The gaps in the sources' numbers: ``.to_frame()``, ``.give_up()`` …"""
         return self._serving.stage.gaps
+
+    @property
+    def latency(self) -> Latency:
+        """Where the time of its events goes since it last became the active member, stage by stage: ``.figure()``,
+        ``.to_frame()``. From append to read by the server's clock, else by this machine's."""
+        journey = self._serving.journey
+        return Latency(*(() if journey is None else (journey,)), name=f"processor {self.settings.group}")
 
     @property
     def losses(self) -> Losses:

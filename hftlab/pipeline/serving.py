@@ -14,6 +14,7 @@ from hftlab.errors import BusBusy, GroupLost, GroupTaken, ServerRefused, ServerU
 from hftlab.events.group_ports import Checkpoint, GroupConsumer, GroupLog
 from hftlab.events.ports import BusRun, RunBus
 from hftlab.events.records import event_id
+from hftlab.metrics.journeys import Journey
 from hftlab.pipeline.letterbox import Letterbox
 from hftlab.pipeline.life import End, Life
 from hftlab.pipeline.losses import Losses
@@ -56,6 +57,7 @@ class Serving:
         self.life: Life | None = None
         self.passage: Passage | None = None
         self.stage = OrderStage(settings.ordering, bus.symbols, bus.sources)
+        self.journey: Journey | None = None
         self.checkpoint = Checkpoint()
         self.tally = Tally()
         self.losses = Losses()
@@ -169,8 +171,12 @@ class Serving:
         self._run_clock = VirtualClock()
         # Order, gaps and duplicates begin anew: what was taken in and not committed comes again.
         self.stage = OrderStage(self._settings.ordering, self._bus.symbols, self._bus.sources)
+        self.journey = self._bus.new_journey("processor")
         self._run = self._bus.begin_run(
-            f"the processor {self._settings.group} of {self._settings.session}", self._run_clock, gaps=self.stage.gaps
+            f"the processor {self._settings.group} of {self._settings.session}",
+            self._run_clock,
+            gaps=self.stage.gaps,
+            journey=self.journey,
         )
         self._port_before, self._bus.dead_letters.port = self._bus.dead_letters.port, self.letterbox
         self.passage = None
@@ -209,6 +215,7 @@ class Serving:
             consumer, checkpoint, run, self._run_clock, self.passage, self.letterbox, self.retries, self.losses,
             self.tally, self._clock.now_ns,
             checkpoint_s=self._settings.checkpoint_s, lease_s=self._settings.lease_s, on_change=self._changed,
+            journey=self.journey,
         )  # fmt: skip
         self.life, self.state = life, State.CATCHING_UP
         self._changed()

@@ -6,7 +6,7 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -20,6 +20,9 @@ from hftlab.replay.statistics import RateMeter
 from hftlab.replay.transcript import Transcript
 from hftlab.sequence import Ordering
 from hftlab.sequence.stage import OrderStage
+
+if TYPE_CHECKING:
+    from hftlab.clock import Skew
 
 SLICE_NS = 400_000
 _LONGEST_SLEEP_S = 0.02
@@ -58,8 +61,10 @@ class Course:
         slice_ns: int,
         log_sequence: int,
         ordering: Ordering,
+        skew: Skew | None = None,
     ) -> None:
         self.clock = clock
+        self.journey = bus.new_journey("replay", skew=skew, virtual=True)
         self.transcript = Transcript(bus.symbols, bus.sources, session.number)
         self.skipped = 0
         self.elapsed_s = 0.0
@@ -67,13 +72,16 @@ class Course:
         self._first_log_sequence = log_sequence
         self._selection, self._pace, self._slice_ns = selection, pace, slice_ns
         self.stage = OrderStage(ordering, bus.symbols, bus.sources)
-        self._feeder = Feeder(Incoming(opening, selection, self.stage), pace, clock)
+        self._feeder = self._fed_from(opening, clock)
         self._filtered_before = 0
         self._meter = RateMeter()
         self._lag_ns = 0
         self._changed = False
         self._woken = asyncio.Event()
-        self._run = bus.begin_run(name, clock, self.transcript.observe, give_way, self.stage.gaps)
+        self._run = bus.begin_run(name, clock, self.transcript.observe, give_way, self.stage.gaps, self.journey)
+
+    def _fed_from(self, opening: Opening, clock: VirtualClock) -> Feeder:
+        return Feeder(Incoming(opening, self._selection, self.stage, self.journey), self._pace, clock)
 
     # -- driving ------------------------------------------------------------------------------------------------------
 
@@ -196,7 +204,7 @@ class Course:
         held = self.stage.skip()
         self.skipped += len(self._selection.apply(held.batch))
         self._feeder.skip(self._run)
-        self._feeder = Feeder(Incoming(opening, self._selection, self.stage), self._pace, self.clock)
+        self._feeder = self._fed_from(opening, self.clock)
         self._pace.jump()
         self._first_log_sequence = before
         first = await self._feeder.first_log_sequence(self._run)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from hftlab.events.batch import EventBatch
+from hftlab.metrics.journeys import Journey, Stage
 from hftlab.replay.selection import Selection
 from hftlab.sequence import Gap, GapState
 from hftlab.sequence.gaps import gap_of, window_full
@@ -32,8 +34,11 @@ class Incoming:
     cancelled, or that failed, is dead: the next one begins behind what was read.
     """
 
-    def __init__(self, opening: Opening, selection: Selection, stage: OrderStage) -> None:
+    def __init__(
+        self, opening: Opening, selection: Selection, stage: OrderStage, journey: Journey | None = None
+    ) -> None:
         self.filtered = 0
+        self._journey = journey
         self._opening, self._selection, self._stage = opening, selection, stage
         self._source: AsyncIterator[EventBatch] | None = None
         self._read_up_to: int | None = None
@@ -74,12 +79,20 @@ class Incoming:
     def _ordered(self, batch: EventBatch) -> tuple[EventBatch, list[Mark]]:
         self._pressed = batch  # what is refused is tried again
         self._started_ns = self._stage.clock_ns
+        read_ns = time.perf_counter_ns()
         ordered = self._stage.process(batch)
+        if self._journey is not None:
+            self._note(batch[: ordered.taken], time.perf_counter_ns() - read_ns)
         self._pressed = batch[ordered.taken :] if ordered.taken < len(batch) else None
         if self._pressed is not None and not ordered.taken and not len(ordered.batch):
             source = batch.sources[int(batch.records["source"][0])]
             raise window_full(self._stage.gaps, self._stage.ordering, source, 0)
         return self._chosen(ordered)
+
+    def _note(self, taken: EventBatch, elapsed_ns: int) -> None:
+        assert self._journey is not None
+        for event_type, rows in taken.counts().items():
+            self._journey.note(Stage.SEQUENCED, event_type, elapsed_ns, rows)
 
     def _chosen(self, ordered: Ordered) -> tuple[EventBatch, list[Mark]]:
         batch = ordered.batch

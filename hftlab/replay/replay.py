@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from hftlab.clock import VirtualClock
+from hftlab.clock import Skew, VirtualClock
 from hftlab.clock.times import Time
-from hftlab.errors import EmptyRange, ReplayError, ValidationError
+from hftlab.errors import EmptyRange, ReplayError, ValidationError, shown
 from hftlab.events.batch import EventBatch
 from hftlab.events.ports import FailedCalls, LogRange, RunBus, SessionInfo, SessionLog
 from hftlab.events.records import Rows
+from hftlab.metrics.journeys import Latency
 from hftlab.replay.around import around, arrival
 from hftlab.replay.course import SLICE_NS, Course, Halt
 from hftlab.replay.feeder import Until
@@ -59,12 +60,18 @@ class Replay:
         prefetch: int = DEFAULT_PREFETCH,
         slice_ns: int = SLICE_NS,
         ordering: Ordering | None = None,
+        skew: Skew | None = None,
     ) -> None:
         if not 1 <= prefetch <= 64:
             raise ValidationError(f"prefetch is how many reads are under way at once, 1 to 64; got {prefetch}")
         if slice_ns < 1:
             raise ValidationError(f"slice_ns is above 0; got {slice_ns}")
+        if skew is not None and not isinstance(skew, Skew):
+            raise ValidationError(
+                f"skew is how far the recorder's clock was off: hl.Skew, such as replay.latency.skew; got {shown(skew)}"
+            )
         self.session_name = session
+        self.skew = skew
         self.selection = selection or Selection()
         self._log, self._bus = log, bus
         self._prefetch, self._slice_ns = prefetch, slice_ns
@@ -299,6 +306,7 @@ class Replay:
             slice_ns=self._slice_ns,
             log_sequence=part.start_log or 0,
             ordering=self.ordering,
+            skew=self.skew,
         )
         return self._course
 
@@ -413,6 +421,16 @@ class Replay:
     def gaps(self) -> GapTable:
         """The gaps of this run's sources, found so far; ``.set_aside`` has the rows that came too late, or twice."""
         return self._no_gaps if self._course is None else self._course.stage.gaps
+
+    @property
+    def latency(self) -> Latency:
+        """Where the time of this run goes, stage by stage: ``.figure()``, ``.to_frame()``, ``.skew``.
+
+        From the exchange to the recorder by the recorded times, less ``skew`` where the replay has one; from there on
+        by this machine's clock. Empty before it runs, and where the bus was made with ``journeys=0``.
+        """
+        journey = None if self._course is None else self._course.journey
+        return Latency(*(() if journey is None else (journey,)), name=f"replay of {self.session_name}")
 
     async def around(self, gap: Gap, messages: int = 10) -> tuple[EventBatch, EventBatch]:
         """The recorded events of a gap's source on either side of it: the last ``messages`` before, the first after.

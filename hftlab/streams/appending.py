@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from hftlab.errors import AppendConflict, ServerRefused, SessionSealed, UnknownSession, WriterFenced
 from hftlab.events import EventBatch
+from hftlab.metrics.journeys import Journey, Stage
 from hftlab.streams.ahead import INLINE_ROWS, Ahead
 from hftlab.streams.connections import Connections
 from hftlab.streams.cutting import Chunk, Format, RowSource, check_frame_rows, chunks, inspect
@@ -68,7 +69,9 @@ class Pipeline:
         *,
         frame_rows: int,
         in_flight: int,
+        journey: Journey | None = None,
     ) -> None:
+        self.journey = journey
         self.connections = connections
         self.encoder = encoder
         self.inspector = inspector
@@ -80,7 +83,7 @@ class Pipeline:
         """The same one, with frames of another size. Raises ValidationError."""
         return Pipeline(
             self.connections, self.encoder, self.inspector, self.now_ns,
-            frame_rows=check_frame_rows(frame_rows), in_flight=self.in_flight,
+            frame_rows=check_frame_rows(frame_rows), in_flight=self.in_flight, journey=self.journey,
         )  # fmt: skip
 
     async def inspect(self, batch: EventBatch) -> str:
@@ -250,6 +253,10 @@ class Appending:
             counters.events_appended += chunk.rows
             counters.entries_appended += chunk.part_count
             counters.bytes_appended += record.stored_bytes - (0 if fresh or known is None else known.stored_bytes)
+            if self._pipeline.journey is not None and chunk.arrivals:
+                now_ns = self._pipeline.now_ns()
+                for event_type, received in chunk.arrivals:
+                    self._pipeline.journey.note_since(Stage.APPENDED, event_type, received, now_ns)
         else:
             counters.answered_twice += 1
         self._progress, self.record = record.rows, record

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from hftlab.errors import ValidationError
-from hftlab.events import EventBatch, Flags
+from hftlab.events import EventBatch, EventType, Flags
 from hftlab.events.digest import RowDigest
 from hftlab.events.entries import encode_entry
 from hftlab.events.frames import MAX_ROWS, check_rows, encode_frame
@@ -25,6 +26,8 @@ Format = Literal["frames", "entries"]
 FORMATS: tuple[Format, ...] = ("frames", "entries")
 # An entry is some 30 strings; more than this many at once would hold up the server's other clients.
 ENTRY_ROWS = 256
+LIVE_NS = 60_000_000_000
+"""Rows that arrived longer ago are of a capture: how long they took to be appended says nothing."""
 _NS_PER_MS = 1_000_000
 _OPAQUE = np.dtype(f"V{ROW_BYTES}")
 _STREAM = {event_type: index + 1 for index, event_type in enumerate(TYPE_ORDER)}
@@ -35,6 +38,7 @@ class Chunk:
     """What one call of the append script writes: rows ``start … start + rows - 1`` of a writer.
 
     ``parts`` has ``part_count`` parts one after the other: stream, rows, offset, how many strings follow, the strings.
+    ``arrivals``: when its rows were received, by type, where they were received just now.
     """
 
     start: int
@@ -44,6 +48,7 @@ class Chunk:
     part_count: int
     parts: list[Any]
     symbols: frozenset[str]
+    arrivals: tuple[tuple[EventType, npt.NDArray[np.int64]], ...] = ()
 
     def arguments(self, named: Collection[str]) -> tuple[Any, ...]:
         """The script's arguments from ``count`` on, ``named`` being the symbols that the session may not have yet."""
@@ -151,7 +156,16 @@ class _Cut:
         for piece in self._pieces(batch):
             parts += piece
             part_count += 1
-        return Chunk(start, count, earliest, int(received.max()), part_count, parts, _symbols(batch))
+        latest = int(received.max())
+        now_ns = self._now_ns()
+        arrivals = tuple(_arrivals(batch)) if now_ns - earliest < LIVE_NS and latest < now_ns + LIVE_NS else ()
+        return Chunk(start, count, earliest, latest, part_count, parts, _symbols(batch), arrivals)
+
+
+def _arrivals(batch: EventBatch) -> Iterator[tuple[EventType, npt.NDArray[np.int64]]]:
+    """Copies: the rows lie in memory that the next chunk is made in."""
+    for event_type in batch.counts():
+        yield event_type, batch.only(event_type).records["received"].copy()
 
 
 def _symbols(batch: EventBatch) -> frozenset[str]:

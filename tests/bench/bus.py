@@ -28,6 +28,7 @@ LARGE_ROWS = 8_192
 
 OURS = "hftlab"
 UNORDERED = "hftlab, order and idempotency off"
+UNTIMED = "hftlab, journeys off"
 LARGE = "hftlab, batches of 8,192"
 WORKS = {
     "S1a": "an event object, price * volume",
@@ -59,6 +60,7 @@ def through_bus(
     ordered: bool = True,
     symbols: tuple[str, ...] = ("BTCUSDT",),
     rows: int = BATCH_ROWS,
+    journeys: int = 1,
 ) -> Callable[[], int]:
     """Publish ``events`` in batches of ``rows``, rows in cache, and work until all are handled.
 
@@ -67,7 +69,7 @@ def through_bus(
     """
     batch = market(rows, symbols)
     records = batch.records
-    bus = EventBus()
+    bus = EventBus(journeys=journeys)
     if not ordered:
         bus._intake.push = bus._intake.push_ordered  # type: ignore[method-assign]
     subscribe(bus)
@@ -100,9 +102,9 @@ def contenders(events: int = EVENTS) -> list[Contender]:
     }
     return [
         *(
-            _ours(board, subscribe, events if board.startswith("S1") else 4 * events, ordered)
+            _ours(board, subscribe, events if board.startswith("S1") else 4 * events, name)
             for board, subscribe in handlers.items()
-            for ordered in (True, False)
+            for name in VARIANTS
         ),
         *(_large(board, subscribe, 8 * events) for board, subscribe in (("S2", _batch_handler), ("S3", _jit_handler))),
         Contender("S1", "ready objects, price * volume", "asyncio.Queue", lambda: ready),
@@ -112,15 +114,20 @@ def contenders(events: int = EVENTS) -> list[Contender]:
     ]
 
 
-def _ours(board: str, subscribe: Callable[[EventBus], object], events: int, ordered: bool) -> Contender:
+VARIANTS = {OURS: (True, 1), UNORDERED: (False, 1), UNTIMED: (True, 0)}
+"""What is on: order, and of how many events the journey of one is timed."""
+
+
+def _ours(board: str, subscribe: Callable[[EventBus], object], events: int, name: str) -> Contender:
     made: list[Callable[[], int]] = []
 
     def prepare() -> Callable[[], int]:
         if not made:  # one bus for all runs: it has its memory and its tables by then, as a user's has
-            made.append(through_bus(subscribe, events, ordered=ordered))
+            ordered, journeys = VARIANTS[name]
+            made.append(through_bus(subscribe, events, ordered=ordered, journeys=journeys))
         return made[0]
 
-    return Contender(board, WORKS[board], OURS if ordered else UNORDERED, prepare)
+    return Contender(board, WORKS[board], name, prepare)
 
 
 def _large(board: str, subscribe: Callable[..., object], events: int) -> Contender:

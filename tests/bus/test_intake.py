@@ -9,6 +9,7 @@ from hftlab.bus.admission import Admission
 from hftlab.bus.failures import FailureLog
 from hftlab.bus.flowing import Flow
 from hftlab.bus.intake import PIECE_ROWS, Intake
+from hftlab.bus.journeys import Recorder
 from hftlab.bus.lanes import Lanes
 from hftlab.bus.priorities import Priorities
 from hftlab.clock import VirtualClock
@@ -24,7 +25,8 @@ from tests.bus.samples import START_NS, trades
 def intake() -> Intake:
     symbols, sources = SymbolTable(["ETH"]), SourceTable()
     clock = VirtualClock(START_NS)
-    lanes = Lanes(dict.fromkeys(EventType, 1 << 14), FailureLog(), symbols, sources, clock, Priorities())
+    recorder = Recorder(clock, None)
+    lanes = Lanes(dict.fromkeys(EventType, 1 << 14), FailureLog(), symbols, sources, clock, Priorities(), recorder)
     stage = OrderStage(Ordering(), symbols, sources)
     return Intake(lanes, Admission(lanes, symbols, Flow()), symbols, sources, clock, stage)
 

@@ -124,7 +124,7 @@ def _record(histogram: int, values: int, count: int) -> int:
 @njit(cache=True, nogil=True)
 def _record_handled(histogram: int, events: int, span_ns: int, rows: int) -> int:
     """Record ``events`` of the ``rows`` that shared this span evenly; of all of them the parts add up to it."""
-    if events:
+    if events and histogram:
         each = span_ns // rows
         longer = (span_ns - each * rows) * events // rows
         record_repeated(histogram, each, events - longer)
@@ -142,19 +142,21 @@ def _count(state: int, fact: int, events: int) -> None:
 def walk(
     state: int, words: Ints, begin: int, stride: int, histograms: int, dispatched: int, handled: int,
     positions: Ints, marks_rows: Ints, marks_ns: Ints, queued_rows: Ints, queued_ns: Ints, utc_minus_counter_ns: int,
-    total: bool, now_ns: int, drift: float,
+    total: bool, now_ns: int, drift: float, arrivals: bool, sequenced: int, by_handler: int,
 ) -> int:  # fmt: skip
     """Record each ``stride``-th row from ``begin`` on; return the row where it ended, or their number at the end.
 
     ``words`` are the rows, 16 words each. ``histograms``: two addresses a slot, of RECEIVED and TOTAL. A row's place in
     the chunk is in ``positions``, or its own where that is empty. With marks, a row between two of them has its share
     of the time between them, and what lies behind the last was not handled: only RECEIVED is recorded. Without marks,
-    all were handled at ``now_ns`` (UTC).
+    all were handled at ``now_ns`` (UTC). RECEIVED is left out without ``arrivals``; SEQUENCED, when a row was queued
+    less its arrival, goes into ``sequenced``, and HANDLED also into ``by_handler``, unless these are 0.
     """
     rows: int = np.int64(words.ctypes.data)  # type: ignore[assignment]  # numba would go on with a uint64
     count = len(words) // _ROW_WORDS
     received_at = load(state + at.SCRATCH * _WORD)
     total_at, dispatched_at = received_at + _STAGE_BYTES, received_at + 2 * _STAGE_BYTES
+    sequenced_at = received_at + 3 * _STAGE_BYTES
     skewed, offset_ns = load(state + at.SKEWED * _WORD), load(state + at.OFFSET_NS * _WORD)
     reference_ns = load(state + at.REFERENCE_NS * _WORD)
     symbol, received_histogram, total_histogram = -1, 0, 0
@@ -162,7 +164,7 @@ def walk(
     # The stretch between two marks that the row is in: its rows of the chunk, its begin (UTC), a row's part of it.
     mark, first, reached, began_ns, span_ns, each_ns = -1, 0, 0, 0, 0, 0.0
     run, run_ends, run_ns = -1, 0, 0
-    gathered, receiveds, totals, dispatcheds, handleds = 0, 0, 0, 0, 0
+    gathered, receiveds, totals, dispatcheds, handleds, sequenceds = 0, 0, 0, 0, 0, 0
     row = begin
     while row < count:
         address = rows + row * at.ROW_BYTES
@@ -172,6 +174,7 @@ def walk(
             totals = _record(total_histogram, total_at, totals)
             if gathered == at.SCRATCH_ROWS:
                 dispatcheds = _record(dispatched, dispatched_at, dispatcheds)
+                sequenceds = _record(sequenced, sequenced_at, sequenceds)
                 gathered = 0
             if found != symbol:
                 slot = slot_of(state, found)
@@ -182,7 +185,7 @@ def walk(
                 symbol = found
         gathered += 1
         tail, received = load(address + at.ROW_TAIL), load(address + at.ROW_RECEIVED)
-        if (tail >> 16) & at.NO_STAMPS == 0:
+        if arrivals and (tail >> 16) & at.NO_STAMPS == 0:
             apart = difference(received, load(address + at.ROW_TIMESTAMP))
             if tail & _SOURCE_MASK != source:
                 _count(envelope, at.ENVELOPE_EVENTS, lowered)
@@ -205,9 +208,16 @@ def walk(
             store(received_at + receiveds * _WORD, apart)
             receiveds += 1
         ended_ns = now_ns
+        place = positions[row] if len(positions) else row
+        while run + 1 < len(queued_rows) and place >= run_ends:
+            run += 1
+            run_ends, run_ns = queued_rows[run], queued_ns[run]
+        if sequenced and place < run_ends:
+            store(sequenced_at + sequenceds * _WORD, difference(run_ns, received))
+            sequenceds += 1
         if len(marks_rows):
-            place = positions[row] if len(positions) else row
             while mark + 1 < len(marks_rows) and place >= reached:
+                _record_handled(by_handler, handleds, span_ns, reached - first)
                 handleds = _record_handled(handled, handleds, span_ns, reached - first)
                 mark += 1
                 first, began_ns = marks_rows[mark], marks_ns[mark] + utc_minus_counter_ns
@@ -218,9 +228,6 @@ def walk(
             if mark + 1 == len(marks_rows):
                 continue
             handleds += 1
-            while run + 1 < len(queued_rows) and place >= run_ends:
-                run += 1
-                run_ends, run_ns = queued_rows[run], queued_ns[run]
             # To the nearest: the end of the last row is then the mark itself.
             if place < run_ends:
                 store(dispatched_at + dispatcheds * _WORD, began_ns + int((place - first) * each_ns + 0.5) - run_ns)
@@ -234,6 +241,8 @@ def walk(
     _record(received_histogram, received_at, receiveds)
     _record(total_histogram, total_at, totals)
     _record(dispatched, dispatched_at, dispatcheds)
+    _record(sequenced, sequenced_at, sequenceds)
+    _record_handled(by_handler, handleds, span_ns, reached - first)
     _record_handled(handled, handleds, span_ns, reached - first)
     _count(envelope, at.ENVELOPE_EVENTS, lowered)
     _count(state, at.BEYOND, beyond)
@@ -246,7 +255,8 @@ def warm() -> int:
     words, frozen = (types.Array(types.int64, 1, "C", readonly=readonly) for readonly in (False, True))
     whole: Any = walk
     for rows in (words, frozen):
-        before, after = (types.int64,) * 5, (types.int64, types.boolean, types.int64, types.float64)
+        before = (types.int64,) * 5
+        after = (types.int64, types.boolean, types.int64, types.float64, types.boolean, *(types.int64,) * 2)
         whole.compile((types.int64, rows, *before, *(words,) * 5, *after))
     for kernel, integers in ((slot_of, 2), (give_slot, 3), (envelope_of, 3), (lower, 3)):
         cast(Any, kernel).compile((types.int64,) * integers)

@@ -76,6 +76,11 @@ class Latency:
     # -- asking -------------------------------------------------------------------------------------------------------
 
     @property
+    def journeys(self) -> tuple[Journey, ...]:
+        """What it is a view of: to show journeys of several latencies together."""
+        return self._journeys
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """The journeys' paths, in the order given."""
         return tuple(journey.path for journey in self._journeys)

@@ -1,0 +1,192 @@
+"""What the dispatchers of a bus note of their rows' journeys: how long rows were queued, and how long handlers took.
+
+Nobody looks at a clock for an event. A chunk looks every 32 calls, or fewer while they are slow, and keeps what it saw
+(``Marks``); rows between two looks count as evenly spaced. When the chunk ends, one compiled pass over its rows does
+the rest. Where rows go to several handlers, single calls are timed, one in 256, and more while they are slow: a look
+more, 0.2 µs, which is in what it tells.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from hftlab.bus.backlog import Part
+from hftlab.clock import Clock
+from hftlab.events.records import EventType, Rows
+from hftlab.metrics.journeys import Journey, Stage
+
+if TYPE_CHECKING:
+    from hftlab.bus.subscriptions import Subscription
+
+SAMPLED_STRIDES = 8
+"""Of so many looks at the clock, one is for a single call."""
+
+THINNED_ROWS = 256
+THINNED = 8
+"""Live, where so many rows come through at once, one in 8 is timed by itself: 10 ns for each would be more than a tenth
+of what they cost; of batches for batch and compiled handlers, all rows of one in 8. Chunks are that long only where
+rows take less than 4 µs, 250,000 a second; what is slower is timed row by row. How long batches waited, and how long
+their handlers took, is noted for all."""
+
+Runs = Sequence[tuple[int, int]]
+"""How many rows, and since when they were queued, in ns UTC."""
+
+
+class Marks:
+    """When a chunk looked at the clock: ``calls`` were made by ``at_ns`` (``perf_counter_ns``); and ``timed`` calls.
+
+    It begins with the chunk, and with each time that it is taken up again: in between, nobody was called. ``timed``
+    has single calls, by their places, and what they took; ``is_due`` says whether the next one is to be timed.
+    """
+
+    __slots__ = ("at_ns", "calls", "is_due", "timed")
+
+    def __init__(self, is_due: Callable[[], bool]) -> None:
+        self.is_due = is_due
+        self.calls = array("q")
+        self.at_ns = array("q")
+        self.timed: list[tuple[int, int]] = []
+
+    def add(self, calls: int, at_ns: int) -> None:
+        """So many calls were made by then."""
+        self.calls.append(calls)
+        self.at_ns.append(at_ns)
+
+    def rows(self, places: npt.NDArray[np.intp] | None, made: int, done: int) -> npt.NDArray[np.int64]:
+        """By mark, how many of the ``done`` rows had been through their handlers; ``places`` has the calls' rows."""
+        calls = np.frombuffer(self.calls, np.int64).copy()
+        if places is None:
+            return np.minimum(calls, done) if calls[-1] > done else calls
+        rows = np.full(len(calls), done, np.int64)
+        begun = calls < made
+        # A call that is about to be made belongs to a row that is not through, whatever was called for it before.
+        rows[begun] = places[calls[begun]]
+        rows[0] = 0  # rows before the first call have none: they are through with it, not before
+        return np.minimum(rows, done)
+
+
+class Recorder:
+    """Notes what the lanes of a bus do in ``journey``: the live one, or that of the run which is on. None: in none.
+
+    ``clock`` is the live one, also during a run, whose own is virtual.
+    """
+
+    def __init__(self, clock: Clock, live: Journey | None) -> None:
+        self.journey = self.live = live
+        self.in_run = False
+        self._is_real = True
+        self._phase = random.Random(0)  # not each 8th one: what comes in may go by eights
+        self._clock = clock
+        self._until_timed = SAMPLED_STRIDES
+
+    def begin_run(self, journey: Journey | None) -> None:
+        """Note a run's rows from now on."""
+        self.journey, self.in_run = journey, True
+        self._is_real = journey is not None and not journey.virtual
+
+    def end_run(self) -> None:
+        """Be live again."""
+        self.journey, self.in_run, self._is_real = self.live, False, True
+
+    def marks(self) -> Marks | None:
+        """What a chunk keeps; None where nobody wants to know."""
+        return None if self.journey is None else Marks(self._is_due)
+
+    def _is_due(self) -> bool:
+        """Whether the next call is to be timed by itself: counted on from chunk to chunk, or those of short chunks
+        never would be."""
+        self._until_timed -= 1
+        if self._until_timed:
+            return False
+        self._until_timed = SAMPLED_STRIDES
+        return True
+
+    def now_ns(self) -> int:
+        """When rows are queued, in ns UTC by the live clock."""
+        return self._clock.now_ns()
+
+    # -- event and field handlers -------------------------------------------------------------------------------------
+
+    def note_chunk(
+        self,
+        parts: Sequence[Part],
+        done: int,
+        marks: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+        queued: Runs,
+        handler: str | None,
+    ) -> None:
+        """The first ``done`` rows of a chunk are through: ``marks`` says how many by when (``perf_counter_ns``).
+
+        ``handler``: the one that all of them went to.
+        """
+        journey = self.journey
+        if journey is None or not done:
+            return
+        ends, since = _arrays(queued)
+        ahead_ns = self._clock.now_ns() - time.perf_counter_ns()
+        rows, at_ns = marks
+        for part in parts:
+            positions = part.positions
+            count = done if positions is None else int(np.searchsorted(positions, done))
+            if count:
+                journey.note_chunk(
+                    part.rows[:count], part.event_type, None if positions is None else positions[:count],
+                    rows, at_ns, ends, since, ahead_ns, self._is_real,
+                    sequenced=not self.in_run, thinned=self._thinned(count), handler=handler,
+                )  # fmt: skip
+
+    def note_calls(self, timed: Sequence[tuple[Subscription, EventType, int]]) -> None:
+        """Single calls of event and field handlers, and how long they took."""
+        if self.journey is not None:
+            for subscription, event_type, elapsed_ns in timed:
+                self.journey.note_handler(subscription.name, event_type, elapsed_ns)
+
+    # -- batch handlers -----------------------------------------------------------------------------------------------
+
+    def note_passed(self, part: Part, queued: Runs) -> None:
+        """All rows of a part are passed on to batch handlers, or to none, without a chunk."""
+        journey = self.journey
+        if journey is None:
+            return
+        journey.note_runs(Stage.DISPATCHED, part.event_type, self._clock.now_ns(), queued)
+        runs = None if self.in_run else _arrays(queued)
+        if self._is_taken(len(part.rows)):
+            journey.note_rows(part.rows, part.event_type, None, queued=runs)
+
+    def note_delivery(self, handler: str, event_type: EventType, rows: Rows, elapsed_ns: int) -> None:
+        """A batch handler has returned from its call with these rows."""
+        journey = self.journey
+        if journey is None or not len(rows):
+            return
+        journey.note(Stage.HANDLED, event_type, elapsed_ns, len(rows))
+        journey.note_handler(handler, event_type, elapsed_ns, len(rows))
+        if self._is_real and self._is_taken(len(rows)):
+            journey.note_rows(rows, event_type, self._clock.now_ns(), arrivals=False)
+
+    def _is_taken(self, rows: int) -> bool:
+        """Whether the rows of this batch are timed one by one."""
+        if self._thinned(rows) == 1:
+            return True
+        return self._phase.random() * THINNED < 1
+
+    def _thinned(self, rows: int) -> int:
+        return 1 if self.in_run or rows < THINNED_ROWS else THINNED
+
+    def note_call(self, handler: str, event_type: EventType, elapsed_ns: int, events: int) -> None:
+        """An async handler's call has ended, long after it was made."""
+        if self.journey is not None:
+            self.journey.note_handler(handler, event_type, elapsed_ns, events)
+
+
+def _arrays(queued: Runs) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the runs end, and since when they were queued."""
+    ends = list(accumulate(count for count, _ in queued))
+    return np.array(ends, np.int64), np.array([since_ns for _, since_ns in queued], np.int64)

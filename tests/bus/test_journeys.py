@@ -1,0 +1,212 @@
+"""What the bus notes of its rows' journeys, by a clock that only handlers move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hftlab.bus import EventBus
+from hftlab.bus.journeys import SAMPLED_STRIDES
+from hftlab.clock import VirtualClock
+from hftlab.errors import ValidationError
+from hftlab.events import EventBatch, MarketDataEvent, OrderEvent, OrderType, Side
+from hftlab.metrics.journeys import Stage
+from tests.bus.samples import START_NS, one_lane, trades, work_off
+from tests.bus.virtual_time import VirtualTime, in_virtual_time
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+    return in_virtual_time(monkeypatch)
+
+
+def p50(bus: EventBus, stage: Stage, **by: Any) -> float:
+    return bus.latency.histogram(stage, **by).quantile(0.5)
+
+
+def count(bus: EventBus, stage: Stage, **by: Any) -> int:
+    return bus.latency.histogram(stage, **by).recorded
+
+
+def test_a_row_is_dispatched_when_those_before_it_are_through(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+
+    @bus.on(MarketDataEvent)
+    def slow(price: float) -> None:
+        clock.advance(MS)
+
+    bus.offer(trades(10))
+    work_off(bus)
+    handled = bus.latency.histogram(Stage.HANDLED)
+    dispatched = bus.latency.histogram(Stage.DISPATCHED)
+    assert handled.count == dispatched.count == 10
+    # The watchdog looks every 32 calls until it finds slow ones: these ten share what they took evenly.
+    assert handled.minimum == handled.maximum == MS
+    assert (dispatched.minimum, dispatched.maximum) == (0, 9 * MS)
+
+
+def test_what_waits_before_anybody_works_is_time_in_the_lane(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+    bus.on(MarketDataEvent)(lambda price: None)
+    bus.offer(trades(5))
+    clock.advance(7 * MS)
+    bus.offer(trades(5))
+    clock.advance(3 * MS)
+    work_off(bus)
+    dispatched = bus.latency.histogram(Stage.DISPATCHED)
+    assert (dispatched.count, dispatched.minimum, dispatched.maximum) == (10, 3 * MS, 10 * MS)
+
+
+@pytest.mark.parametrize("mode", ["fields", "batch"])
+def test_the_whole_way_begins_with_the_arrival(clock: VirtualTime, mode: str) -> None:
+    bus = EventBus(clock=clock)
+    if mode == "batch":
+        bus.subscribe(lambda batch: clock.advance(MS), MarketDataEvent, mode="batch", name="it")
+    else:
+        bus.subscribe(lambda price: clock.advance(MS), MarketDataEvent, name="it")
+    batch = trades(4)
+    batch.records["received"] = clock.now_ns() - 20 * MS
+    batch.records["timestamp"] = clock.now_ns() - 25 * MS
+    bus.offer(batch)
+    work_off(bus)
+    whole, arrived = bus.latency.histogram(Stage.TOTAL), bus.latency.histogram(Stage.RECEIVED)
+    expected = [21, 21, 21, 21] if mode == "batch" else [21, 22, 23, 24]
+    assert (whole.count, whole.minimum, whole.maximum) == (4, expected[0] * MS, expected[-1] * MS)
+    assert (arrived.count, arrived.minimum, arrived.maximum) == (4, 5 * MS, 5 * MS)
+    sequenced = bus.latency.histogram(Stage.SEQUENCED)
+    assert (sequenced.count, sequenced.minimum, sequenced.maximum) == (4, 20 * MS, 20 * MS)
+    assert count(bus, Stage.HANDLED, handler="it") == 4
+
+
+def test_rows_of_several_types_keep_their_own_histograms(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+    bus.on(MarketDataEvent)(lambda price: clock.advance(MS))
+    bus.on(OrderEvent)(lambda quantity: clock.advance(2 * MS))
+    order = OrderEvent(symbol="BTC", order_id="o1", direction=Side.BUY, quantity=1.0, order_type=OrderType.MARKET)
+    trade = next(trades(1).events())
+    batch = EventBatch.from_events([order if place % 3 else trade for place in range(60)])
+    bus.priorities = one_lane()
+    bus.offer(batch)
+    work_off(bus)
+    for event_type, rows in batch.counts().items():
+        assert count(bus, Stage.HANDLED, type=event_type.topic) == rows
+        assert count(bus, Stage.DISPATCHED, type=event_type.topic) == rows
+
+
+def test_calls_of_several_handlers_are_timed_one_by_one_now_and_then(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+    bus.subscribe(lambda price: clock.advance(100), MarketDataEvent, name="one")
+    bus.subscribe(lambda price, volume: clock.advance(300), MarketDataEvent, name="other")
+    bus.offer(trades(4_000))
+    work_off(bus)
+    calls = sum(count(bus, Stage.HANDLED, handler=name) for name in ("one", "other"))
+    assert 8_000 / 32 / SAMPLED_STRIDES * 0.5 <= calls <= 8_000 / 16
+    for name, took in (("one", 100), ("other", 300)):
+        if count(bus, Stage.HANDLED, handler=name):
+            assert p50(bus, Stage.HANDLED, handler=name) == pytest.approx(took, rel=0.01)
+
+
+def test_slow_calls_of_several_handlers_are_timed_more_often(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+    bus.subscribe(lambda price: clock.advance(5 * MS), MarketDataEvent, name="slow")
+    bus.subscribe(lambda price: None, MarketDataEvent, name="fast")
+    bus.offer(trades(400))
+    work_off(bus)
+    # The watchdog looks after each slow call, and after two once a fast one has come between.
+    assert count(bus, Stage.HANDLED, handler="slow") > 150
+    assert p50(bus, Stage.HANDLED, handler="slow") == pytest.approx(5 * MS, rel=0.01)
+
+
+async def test_a_row_whose_async_handler_is_awaited_in_line_is_through_when_that_is(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+
+    @bus.on(MarketDataEvent, queue=0)
+    async def waits(price: float) -> None:
+        clock.advance(MS)
+
+    bus.offer(trades(3))
+    while not (work := bus.do_work(max_ns=1 << 62)).idle:
+        if work.awaiting:
+            await bus.settle()
+    assert count(bus, Stage.HANDLED) == 3
+    assert bus.latency.histogram(Stage.HANDLED).maximum == MS
+
+
+def test_a_run_has_a_journey_of_its_own_and_notes_no_whole_way_where_it_is_virtual(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+    bus.on(MarketDataEvent)(lambda price: clock.advance(MS))
+    journey = bus.new_journey("replay", virtual=True)
+    run = bus.begin_run("it", VirtualClock(START_NS), journey=journey)
+    run.offer(trades(6))
+    run.finish()
+    while not run.work(1 << 62, 1 << 62).idle:
+        pass
+    shown = bus.latency
+    run.end()
+    assert shown.name == "it"
+    assert shown.histogram(Stage.HANDLED).count == 6
+    assert shown.histogram(Stage.TOTAL).recorded == shown.histogram(Stage.SEQUENCED).recorded == 0
+    assert bus.latency.histogram(Stage.HANDLED).count == 6, "until something is published"
+    bus.offer(trades(1))
+    work_off(bus)
+    assert bus.latency.histogram(Stage.HANDLED).count == 1
+
+
+def test_one_in_so_many_rows_is_sampled_where_that_was_asked_for(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock, journeys=10)
+    bus.on(MarketDataEvent)(lambda price: clock.advance(MS))
+    for first in range(0, 1_000, 100):
+        bus.offer(trades(100, first))
+        work_off(bus)
+    assert 90 <= count(bus, Stage.RECEIVED) <= 110
+
+
+@pytest.mark.parametrize("mode", ["fields", "batch"])
+def test_where_very_many_rows_come_through_at_once_one_in_eight_is_timed_by_itself(
+    clock: VirtualTime, mode: str
+) -> None:
+    bus = EventBus(clock=clock)
+    if mode == "batch":
+        bus.subscribe(lambda batch: None, MarketDataEvent, mode="batch", name="it")
+    else:
+        bus.subscribe(lambda price: None, MarketDataEvent, name="it")
+    for first in range(0, 102_400, 1_024):
+        bus.offer(trades(1_024, first))
+        work_off(bus)
+    for stage in (Stage.RECEIVED, Stage.SEQUENCED, Stage.TOTAL):
+        assert count(bus, stage) == pytest.approx(102_400 / 8, rel=0.6 if mode == "batch" else 0.01), stage
+    if mode == "batch":  # waits and calls are noted for all
+        assert count(bus, Stage.DISPATCHED) == count(bus, Stage.HANDLED) == 102_400
+        assert count(bus, Stage.HANDLED, handler="it") == 102_400
+
+
+def test_without_journeys_nothing_is_noted_and_the_bus_says_so(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock, journeys=0)
+    bus.on(MarketDataEvent)(lambda price: None)
+    bus.offer(trades(10))
+    work_off(bus)
+    assert bus.latency.journeys == ()
+    assert bus.new_journey("replay") is None
+
+
+@pytest.mark.parametrize("journeys", [-1, True, 1.5, "1", 1 << 21])
+def test_of_how_many_events_one_is_timed_is_a_small_count(journeys: Any) -> None:
+    with pytest.raises(ValidationError, match="journeys is of how many events one is timed"):
+        EventBus(journeys=journeys)
+
+
+def test_interpolated_times_never_run_backwards(clock: VirtualTime) -> None:
+    rng = np.random.default_rng(5)
+    bus = EventBus(clock=clock)
+    bus.on(MarketDataEvent)(lambda price: clock.advance(int(rng.integers(0, 100_000))))
+    for first in range(0, 5_000, 200):
+        bus.offer(trades(200, first))
+        while not bus.do_work(max_events=int(rng.integers(1, 70)), max_ns=1 << 62).idle:
+            clock.advance(1_000)
+    assert bus.latency.histogram(Stage.HANDLED).negative == 0
+    assert bus.latency.histogram(Stage.DISPATCHED).negative == 0
+    assert count(bus, Stage.HANDLED) == 5_000
