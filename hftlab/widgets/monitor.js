@@ -12,17 +12,6 @@ const MONITOR_KEYS = [
 const NUMBERS_FROM = 2; // columns of the handlers' table that hold numbers
 const BREAKER = 11;
 
-function badge([kind, text, title]) {
-  return make("span", { class: "hl-badge", "data-kind": kind, title }, text);
-}
-
-function showBadges(element, badges) {
-  const shown = JSON.stringify(badges);
-  if (element.dataset.shown === shown) return;
-  element.dataset.shown = shown;
-  element.replaceChildren(...badges.map(badge));
-}
-
 function buildLane(name) {
   const lane = {
     badges: make("span", { class: "hl-badges" }),

@@ -92,6 +92,18 @@ function showCounts(element, counts) {
     make("span", { class: kind ? `hl-${kind}` : "" }, `${name} `, make("b", {}, figure))));
 }
 
+// Badges: kind, text, and what it means.
+function badge([kind, text, title]) {
+  return make("span", { class: "hl-badge", "data-kind": kind, title }, text);
+}
+
+function showBadges(element, badges) {
+  const shown = JSON.stringify(badges);
+  if (element.dataset.shown === shown) return;
+  element.dataset.shown = shown;
+  element.replaceChildren(...badges.map(badge));
+}
+
 // The box in which errors are shown until they are dismissed.
 function faultParts() {
   const parts = {
