@@ -264,7 +264,20 @@ def test_the_figure_shows_the_envelope_its_line_and_what_is_left() -> None:
     assert len(figure.data[0].x) == len(skew.envelope.at_ns)
     assert min(figure.data[2].y) >= 0
     assert figure.layout.title.subtitle.text.replace("<br>", " ") == skew.statement
-    assert [axis.title.text for axis in (figure.layout.yaxis, figure.layout.yaxis2)] == ["ms", "ms"]
+    assert [axis.title.text for axis in (figure.layout.yaxis, figure.layout.yaxis2)] == ["ms", "µs"]
+
+
+def test_what_lies_far_from_the_line_does_not_flatten_the_figure_and_is_told() -> None:
+    made = recording(11, events=10_000)
+    made.timestamp[4_000] += 3_600 * SECOND_NS
+    made.timestamp[6_000:7_000] -= 60 * SECOND_NS
+    figure = estimate_skew(*made[:2]).figure()
+    title = figure.layout.annotations[0].text
+    assert title.startswith("received - timestamp: the least of each window (")
+    assert title.endswith("higher, 1 lower than drawn)")
+    low, high = figure.layout.yaxis2.range
+    assert figure.layout.yaxis2.title.text in ("µs", "ms")
+    assert low < 0 < high < 1_000
 
 
 def test_the_figure_of_a_skew_without_an_envelope_is_empty_and_fails_not() -> None:

@@ -13,7 +13,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 SHOWN_WINDOWS = 512
 """How many windows are kept to be looked at."""
-_WINDOWS = 65_536
+_WINDOWS = 16_384
 _LEAST_WINDOWS = 64
 _MOST_EVENTS = 64
 """A window of no more events has one minimum in it that says something; longer ones only where there are very many."""
@@ -53,7 +53,7 @@ class Envelope(msgspec.Struct, frozen=True, eq=False):
 def lowest_of_windows(heights: npt.NDArray[np.float64]) -> Ints:
     """Where the two lowest of each window stand: int64[k] indices, in order. O(n).
 
-    Windows have equally many events, 1 to 64 of them for up to 4 million events, so that busy and idle hours count for
+    Windows have equally many events, 64 of them for up to a million events, so that busy and idle hours count for
     what they tell. Two of each, so that one impossible stamp does not hide what lies above it. ``heights`` are in
     the order of time.
     """

@@ -83,7 +83,7 @@ def skew_of_envelope(
     caller, or have 0 ``events``. ``resolution_ns``: how finely the stamps are written, where known. ``below`` and what
     may be impossible count windows here: 5 % of them at most, and no more than 0.05 % of the events are.
 
-    Raises ValidationError for fewer than 4 windows with an event, or than 16 events. Below 10 ms for 512 windows.
+    Raises ValidationError for fewer than 4 windows with an event, or than 16 events. About 10 ms for 512 windows.
     """
     at, least = _whole_numbers(at_ns, "at_ns"), _whole_numbers(least_ns, "least_ns")
     counts = np.broadcast_to(np.asarray(events, dtype=np.int64), at.shape if np.ndim(events) else ())

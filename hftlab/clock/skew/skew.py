@@ -65,7 +65,7 @@ class Skew(msgspec.Struct, frozen=True):
     @property
     def statement(self) -> str:
         """What is known and what is not, in one sentence."""
-        off, known = abs(self.offset_ns), f"± {_duration(self.uncertainty_ns)}"
+        off, known = abs(self.offset_ns), f"± {_duration(self.uncertainty_ns, 3)}"
         fastest = "the fastest message took" + (
             f" beyond {_duration(self.least_latency_ns)}" if self.least_latency_ns else ""
         )
@@ -116,12 +116,13 @@ class Skew(msgspec.Struct, frozen=True):
     def _drift(self) -> str:
         if self.drift_ppb is None:
             return f"its drift can't be told from {_duration(self.span_ns)}"
-        return f"it gains {self.drift_ppb / 1e3:.3g} ± {self.drift_bound_ppb / 1e3:.3g} ppm on the venue's"
+        way = "gains" if self.drift_ppb >= 0 else "loses"
+        return f"it {way} {abs(self.drift_ppb) / 1e3:.3g} ± {self.drift_bound_ppb / 1e3:.3g} ppm"
 
 
-def _duration(span_ns: int) -> str:
-    """To six digits: a skew of 1.27253 s matters to its last one."""
+def _duration(span_ns: int, digits: int = 6) -> str:
+    """To six digits: of a skew of 1.27253 s the last one matters."""
     for most, divisor, unit in ((1_000, 1, "ns"), (10**6, 10**3, "µs"), (10**9, 10**6, "ms")):
         if abs(span_ns) < most:
-            return f"{span_ns / divisor:.6g} {unit}"
-    return f"{span_ns / 1e9:,.6g} s"
+            return f"{span_ns / divisor:.{digits}g} {unit}"
+    return f"{span_ns / 1e9:,.{digits}g} s"
