@@ -60,7 +60,7 @@ class ServerView(msgspec.Struct, frozen=True):
 
 
 class Estimator:
-    """Where UTC is, by the answers of some servers. One thread; ``add`` and ``estimate`` cost up to 2 ms.
+    """Where UTC is, by the answers of some servers. One thread; ``add`` costs 10 µs, ``estimate`` 0.7 ms a new answer.
 
     ``servers``: their names, each once. ``stale_after_s``: a server that has not answered for so long does not count.
     Raises ValidationError for names given twice, and for a span that is not positive.

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hftlab.clock.ntp.drift import LEAST_SAMPLES, MOST_SAMPLES, DriftHistory, feasible_slopes, weighted_slope
+from hftlab.clock.ntp.drift import (
+    LEAST_SAMPLES,
+    MOST_SAMPLES,
+    MOST_SPAN_NS,
+    DriftHistory,
+    feasible_slopes,
+    weighted_slope,
+)
 from tests.clock.ntp.synthetic import SECOND_NS, Delays, exchange, internet, lan, truth_ns
 
 
@@ -52,11 +59,19 @@ def test_the_drift_is_not_known_before_eight_answers_nor_over_a_span_that_says_n
     assert history(0.0, 1, answers=64, every_s=0.1).drift is None
 
 
-def test_only_the_last_128_answers_are_kept() -> None:
-    kept = history(0.0, 1, answers=MOST_SAMPLES + 50)
-    assert len(kept) == MOST_SAMPLES
+def test_of_more_than_128_answers_the_better_of_two_neighbours_stays_and_with_it_the_old_ones_drift() -> None:
+    kept = history(25_000.0, 1, answers=10 * MOST_SAMPLES, every_s=2)
+    assert MOST_SAMPLES // 2 <= len(kept) <= MOST_SAMPLES
+    drift = kept.drift
+    assert drift is not None
+    assert abs(drift.ppb - 25_000) <= drift.bound_ppb < 15_000  # the last 128 alone would say 80 ppm
     kept.clear()
     assert (len(kept), kept.drift) == (0, None)
+
+
+def test_answers_are_forgotten_after_six_hours() -> None:
+    kept = history(0.0, 1, answers=100, every_s=1_024)
+    assert len(kept) == MOST_SPAN_NS // (1_024 * SECOND_NS) + 1
 
 
 def test_when_the_frequency_changes_the_oldest_answers_are_forgotten_until_one_line_goes_through() -> None:
@@ -87,7 +102,7 @@ def test_wander_is_how_much_the_drift_changes() -> None:
 
     assert wander(0.0) < 50
     assert 200 < wander(500.0) < 500
-    assert history(0.0, 1, answers=31).wander_ppb == 0.0
+    assert history(0.0, 1, answers=15).wander_ppb == 0.0
 
 
 points = st.lists(
