@@ -39,7 +39,7 @@ class ReceiverStatistics(msgspec.Struct, frozen=True, kw_only=True):
     ``messages``: datagrams, or a connection's messages; ``refused``: those that ``parse`` raised for, or whose rows
     break a rule, ``last_error`` the last of these in words; rejected rows are in ``times``. ``truncated``: datagrams
     longer than ``most_bytes``, thrown away. ``stamps`` says which clocks their arrivals are from, and what the kernel
-    dropped (``dropped_by_kernel``, as far as a later arrival told). ``wake_ups``: batches of messages read at once.
+    dropped (``dropped_by_kernel``). ``wake_ups``: batches of messages read at once.
     ``buffer_bytes``: what the kernel granted. ``connections``, ``lost`` and ``failed`` (attempts to connect) and
     ``discarded_bytes`` (parts of messages at a connection's end) are TCP's.
     """
@@ -169,10 +169,14 @@ class Intake:
         )
 
     def _offset_ns(self) -> int:
-        """The clock's time less the counter's, now."""
+        """The clock's time less the counter's, now: of three readings the one that nothing came between."""
+        return min(self._reading() for _ in range(3))[1]
+
+    def _reading(self) -> tuple[int, int]:
         before = time.perf_counter_ns()
         now_ns = self._clock.now_ns()
-        return now_ns - (before + time.perf_counter_ns()) // 2
+        width_ns = time.perf_counter_ns() - before
+        return width_ns, now_ns - before - width_ns // 2
 
     def _stamped(self, content: Content, received: npt.NDArray[np.int64], trusts: npt.NDArray[np.uint8]) -> list[Rows]:
         """The rows with their arrival, checked against the rules; where one breaks them, its message is refused."""

@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from hftlab.clock import Clock
 from hftlab.clock.stamps import ANCILLARY_BYTES, Ancillary, Arrival, ArrivalClock, StampCounts, Trust
 from hftlab.errors import FeedError, NotStarted
@@ -32,6 +34,7 @@ OLDEST_NS = 3_600 * 1_000_000_000
 SLICE_NS = 500_000
 """How long one batch is read and not yet parsed, so that the notebook stays responsive; looked at every 32."""
 _LOOK_EVERY = 32
+_SO_MEMINFO, _MEMINFO_WORDS, _DROPS = 55, 9, 8  # linux/sock_diag.h; asm-generic's number
 _IP_MULTICAST_ALL = 49  # Linux; Python's socket has no name for it
 _IPV6_MULTICAST_ALL = 29
 
@@ -98,7 +101,7 @@ class UdpReceiver:
         self._socket: socket.socket | None = None
         self._arrivals: ArrivalClock | None = None
         self._taken: list[tuple[bytes, Ancillary]] = []
-        self._truncated = self._granted_bytes = 0
+        self._truncated = self._granted_bytes = self._dropped = 0
         self._address: Address | None = None
 
     @property
@@ -164,6 +167,7 @@ class UdpReceiver:
         """Close the socket; what it held is gone. Iterations end. Harmless when repeated."""
         self._ready.close()
         if self._socket is not None:
+            self._dropped = max(self._dropped, _dropped(self._socket))
             self._socket.close()
             self._socket = None
 
@@ -253,6 +257,9 @@ class UdpReceiver:
         """What came so far, frozen."""
         messages = self._intake.messages
         stamps = StampCounts(application=messages) if self._arrivals is None else self._arrivals.counts()
+        if self._socket is not None:
+            self._dropped = max(self._dropped, stamps.dropped, _dropped(self._socket))
+        stamps = msgspec.structs.replace(stamps, dropped=max(self._dropped, stamps.dropped))
         return self._intake.statistics(
             stamps, truncated=self._truncated, paused=self._ready.paused, buffer_bytes=self._granted_bytes
         )
@@ -265,6 +272,17 @@ class UdpReceiver:
 
     def _repr_html_(self) -> str:
         return f"<div><b>UdpReceiver</b>{self.statistics()._repr_html_()}</div>"
+
+
+def _dropped(sock: socket.socket) -> int:
+    """What the kernel says by itself: the control messages tell of drops only beside a datagram that came later."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        words = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * _MEMINFO_WORDS)
+    except OSError:
+        return 0
+    return struct.unpack(f"@{_MEMINFO_WORDS}I", words)[_DROPS] if len(words) == 4 * _MEMINFO_WORDS else 0
 
 
 def _join(sock: socket.socket, family: int, group: str, interface: str | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hftlab.errors import ValidationError
-from hftlab.events import EventBatch, Flags, MarketDataEvent, OrderEvent, OrderType, Side, Source
+from hftlab.events import EventBatch, Flags, Kind, MarketDataEvent, OrderEvent, OrderType, Side, Source
 from hftlab.events.records import EventType
 from hftlab.events.rules import check_records
 from hftlab.events.time_checks import EXAMPLES_LISTED, TimeChecks
@@ -25,7 +25,7 @@ def trades(timestamps: list[int], **columns: Any) -> EventBatch:
     """A trade for each time, a second apart in arrival."""
     batch = EventBatch.from_events(
         MarketDataEvent(
-            symbol="BTC", kind="TRADE", price=1.0, volume=2.0, timestamp=0, received=NOW + index * SECOND, source=DESK
+            symbol="BTC", kind=Kind.TRADE, price=1.0, volume=2.0, timestamp=0, received=NOW + index * SECOND, source=DESK
         )
         for index in range(len(timestamps))
     )
