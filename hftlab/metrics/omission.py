@@ -22,7 +22,7 @@ from hftlab.metrics import kernels as at
 if TYPE_CHECKING:
     from hftlab.metrics.histogram import Histogram
 
-MOST_MISSING = 1 << 53
+MOST_MISSING, MOST_SUM = 1 << 53, 1 << 95
 
 
 def corrected(histogram: Histogram, expected_interval_ns: int) -> Histogram:
@@ -41,13 +41,15 @@ def corrected(histogram: Histogram, expected_interval_ns: int) -> Histogram:
     values, counts = values[many], counts[many]
     if not len(values):
         return whole
-    missing = sum(
-        (value // interval - 1) * count for value, count in zip(values.tolist(), counts.tolist(), strict=True)
-    )
-    if missing > MOST_MISSING:
+    missing, total = 0, (int(whole.words[at.SUM_HIGH]) << 32) + int(whole.words[at.SUM_LOW])
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        turns = value // interval - 1
+        missing += count * turns
+        total += count * (turns * value - interval * turns * (turns + 1) // 2)
+    if missing > MOST_MISSING or total >= MOST_SUM:
         raise ValidationError(
-            f"at an interval of {interval} ns {missing:.3g} values are missing, and 2**53 can be counted: a longer "
-            "interval is meant"
+            f"at an interval of {interval} {missing:.3g} values are missing, more than can be counted (2**53) or added "
+            "up (to 2**95): a longer interval is meant"
         )
     bits = int(whole.words[at.BITS])
     first, last = at.bucket_of(interval, bits), at.bucket_of(int(values[-1]), bits)
@@ -59,10 +61,6 @@ def corrected(histogram: Histogram, expected_interval_ns: int) -> Histogram:
     whole.words[at.COUNT] += missing
     least = int((values % interval).min()) + interval
     whole.words[at.MINIMUM] = min(int(whole.words[at.MINIMUM]), least)
-    total = (int(whole.words[at.SUM_HIGH]) << 32) + int(whole.words[at.SUM_LOW])
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        turns = value // interval - 1
-        total += count * (turns * value - interval * turns * (turns + 1) // 2)
     whole.words[at.SUM_HIGH], whole.words[at.SUM_LOW] = total >> 32, total & 0xFFFFFFFF
     return whole
 

@@ -258,7 +258,9 @@ def _unlabelled(bar: _Bar) -> str:
 
 def _add_words(figure: Figure, runs: Sequence[Latency], of: str, lines: Sequence[_Line], notes: Sequence[str]) -> None:
     names = _run_names(runs)
-    title = " against ".join(_short(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
+    title = " against ".join(_short(name, 60 if len(names) == 1 else _NAME_WIDTH) for name in names[:3]) + (
+        " …" if len(names) > 3 else ""
+    )
     values = sum(line.histogram.count for line in lines)
     figure.update_layout(
         title={

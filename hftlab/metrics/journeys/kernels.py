@@ -122,14 +122,13 @@ def _record(histogram: int, values: int, count: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _record_handled(histogram: int, events: int, span_ns: int, rows: int) -> int:
-    """Record ``events`` of the ``rows`` that shared this span evenly; of all of them the parts add up to it."""
+def _record_handled(histogram: int, events: int, together_ns: int) -> None:
+    """Record rows that shared a stretch evenly: each took as long as the others, or 1 ns longer."""
     if events and histogram:
-        each = span_ns // rows
-        longer = (span_ns - each * rows) * events // rows
+        each = together_ns // events
+        longer = together_ns - each * events
         record_repeated(histogram, each, events - longer)
         record_repeated(histogram, each + 1, longer)
-    return 0
 
 
 @njit(cache=True, nogil=True)
@@ -162,9 +161,9 @@ def walk(
     symbol, received_histogram, total_histogram = -1, 0, 0
     source, envelope, origin_ns, shift, lowered, beyond, implausible = -1, 0, 0, 0, 0, 0, 0
     # The stretch between two marks that the row is in: its rows of the chunk, its begin (UTC), a row's part of it.
-    mark, first, reached, began_ns, span_ns, each_ns = -1, 0, 0, 0, 0, 0.0
+    mark, first, reached, began_ns, each_ns = -1, 0, 0, 0, 0.0
     run, run_ends, run_ns = -1, 0, 0
-    gathered, receiveds, totals, dispatcheds, handleds, sequenceds = 0, 0, 0, 0, 0, 0
+    gathered, receiveds, totals, dispatcheds, sequenceds, handleds, together_ns = 0, 0, 0, 0, 0, 0, 0
     row = begin
     while row < count:
         address = rows + row * at.ROW_BYTES
@@ -217,22 +216,25 @@ def walk(
             sequenceds += 1
         if len(marks_rows):
             while mark + 1 < len(marks_rows) and place >= reached:
-                _record_handled(by_handler, handleds, span_ns, reached - first)
-                handleds = _record_handled(handled, handleds, span_ns, reached - first)
+                _record_handled(by_handler, handleds, together_ns)
+                _record_handled(handled, handleds, together_ns)
+                handleds, together_ns = 0, 0
                 mark += 1
                 first, began_ns = marks_rows[mark], marks_ns[mark] + utc_minus_counter_ns
                 if mark + 1 < len(marks_rows):
-                    reached, span_ns = marks_rows[mark + 1], marks_ns[mark + 1] - marks_ns[mark]
-                    each_ns = span_ns / max(reached - first, 1)
+                    reached = marks_rows[mark + 1]
+                    each_ns = (marks_ns[mark + 1] - marks_ns[mark]) / max(reached - first, 1)
             row += stride
             if mark + 1 == len(marks_rows):
                 continue
-            handleds += 1
-            # To the nearest: the end of the last row is then the mark itself.
-            if place < run_ends:
-                store(dispatched_at + dispatcheds * _WORD, began_ns + int((place - first) * each_ns + 0.5) - run_ns)
-                dispatcheds += 1
+            # To the nearest: the end of the last row is then the mark itself, and durations add up to the stretch.
+            start_ns = began_ns + int((place - first) * each_ns + 0.5)
             ended_ns = began_ns + int((place - first + 1) * each_ns + 0.5)
+            handleds += 1
+            together_ns += ended_ns - start_ns
+            if place < run_ends:
+                store(dispatched_at + dispatcheds * _WORD, start_ns - run_ns)
+                dispatcheds += 1
         else:
             row += stride
         if total:
@@ -242,8 +244,8 @@ def walk(
     _record(total_histogram, total_at, totals)
     _record(dispatched, dispatched_at, dispatcheds)
     _record(sequenced, sequenced_at, sequenceds)
-    _record_handled(by_handler, handleds, span_ns, reached - first)
-    _record_handled(handled, handleds, span_ns, reached - first)
+    _record_handled(by_handler, handleds, together_ns)
+    _record_handled(handled, handleds, together_ns)
     _count(envelope, at.ENVELOPE_EVENTS, lowered)
     _count(state, at.BEYOND, beyond)
     _count(state, at.IMPLAUSIBLE, implausible)
