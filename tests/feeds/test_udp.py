@@ -249,13 +249,14 @@ async def test_a_bus_that_is_full_pauses_the_receiver(sender: socket.socket) -> 
     async with UdpReceiver(HOME, parse, clock=CLOCK) as receiver:
         bus.attach(receiver)
         bus.offer(flood)
+        bus.do_work(1)
         assert receiver.statistics().paused
         reading = asyncio.create_task(gathered(receiver, 1))
         sender.sendto(packed(1), receiver.address)
         for _ in range(20):
             await asyncio.sleep(0)
         assert not reading.done()
-        bus.do_work()
+        await until(lambda: bus.do_work().idle and not receiver.statistics().paused)
         assert (await reading).column("sequence") == [1]
         bus.detach(receiver)
     bus.close()
