@@ -30,8 +30,9 @@ function logTicks(low, high, most) {
   for (let power = first; power <= last; power += 1) all.push(power);
   const fine = all.flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power)).filter(inside);
   if (fine.length <= most) return fine;
-  const apart = Math.max(Math.ceil(all.length / Math.max(most, 2)), 1);
-  return all.filter((power) => power % apart === 0).map((power) => 10 ** power).filter(inside);
+  const powers = all.filter((power) => inside(10 ** power));
+  const apart = Math.max(Math.ceil(powers.length / Math.max(most, 2)), 1);
+  return powers.filter((power) => power % apart === 0).map((power) => 10 ** power);
 }
 
 function floats(view, rows) {
@@ -285,6 +286,8 @@ class PercentileChart extends LatencyChart {
       pen.lineTo(x(place), y(Math.max(values[place], 0.5)));
       last = place;
     }
+    const top = y(Math.max(this.picture.most[run], 0.5));
+    pen.lineTo(x(last), top);
     pen.strokeStyle = colour;
     pen.lineWidth = 1.75;
     pen.lineJoin = "round";
@@ -293,7 +296,7 @@ class PercentileChart extends LatencyChart {
     pen.setLineDash([]);
     // The greatest value ends the curve.
     pen.beginPath();
-    pen.arc(x(last), y(Math.max(this.picture.most[run], 0.5)), 3, 0, 7);
+    pen.arc(x(last), top, 3, 0, 7);
     pen.fillStyle = colour;
     pen.fill();
   }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import traitlets
 
 from hftlab.metrics import Latency
+from hftlab.widgets.latency_sources import title_of
 from hftlab.widgets.latency_watching import LatencyWatching
 from hftlab.widgets.live import LiveWidget, joined
 
@@ -81,4 +82,4 @@ class LatencyPanel(LiveWidget):
         return self.latency.to_frame(by=by)
 
     def __repr__(self) -> str:
-        return f"LatencyPanel({self._watching.title}{': closed' if self._closed else ''})"
+        return f"LatencyPanel({title_of(self.latency)}{': closed' if self._closed else ''})"

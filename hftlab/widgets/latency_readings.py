@@ -99,6 +99,19 @@ def badges(histogram: Histogram, stage: Stage, sample: int) -> list[Badge]:
     return listed
 
 
+def choice(chosen: Chosen) -> dict[str, Any]:
+    """What is chosen, and what can be."""
+    return {
+        "by": chosen.by.value,
+        "bys": [[by.value, head] for by, head in GROUPING_HEADS.items()],
+        "stage": chosen.stage.name,
+        "stages": [[stage.name, stage.value] for stage in STAGES_OF[chosen.by]],
+        "row": "" if chosen.by is Grouping.STAGE else chosen.row,
+        "name": chosen.name,
+        "words": chosen.words,
+    }
+
+
 def negative_words(stage: Stage) -> str:
     """What it means that latencies of a stage are negative, and what to do."""
     return _CLOCKS.get(stage, _ONE_CLOCK)
@@ -175,7 +188,7 @@ def _value(value: float) -> str:
 
 def _nothing(chosen: Chosen) -> str:
     if chosen.by is Grouping.STAGE:
-        return "Nothing has been recorded yet: it is as events come"
+        return "Nothing has been recorded yet: it is as events come, unless journeys=0"
     if chosen.by is Grouping.HANDLER:
         return "No handler has been measured yet"
     return f"No {chosen.by.value} has {chosen.stage.value} yet"

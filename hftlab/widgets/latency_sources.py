@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from hftlab.bus import EventBus
 from hftlab.errors import ValidationError, shown
 from hftlab.metrics import Histogram, Latency, Stage
-from hftlab.replay import Replay
 from hftlab.widgets.latency_readings import Chosen, Grouping
 
 _BYS: Mapping[Grouping, Literal["type", "symbol", "handler"]] = {
@@ -33,15 +31,9 @@ def latency_of(source: Any) -> Callable[[], Latency]:
     return now
 
 
-def title_of(source: Any) -> str:
-    """What a source is called in titles and pictures: a session's, a bus's or a group's name, or its kind."""
-    if isinstance(source, Latency):
-        return source.name or ", ".join(dict.fromkeys(source.paths)) or "events"
-    if isinstance(source, Replay):
-        return source.session_name
-    if isinstance(source, EventBus):
-        return "the bus" if source.name == "bus" else f"bus {source.name}"
-    return f"a {type(source).__name__}"
+def title_of(latency: Latency) -> str:
+    """What latencies are called in titles and pictures: a run's, a bus's or a group's name."""
+    return latency.name or ", ".join(dict.fromkeys(latency.paths)) or "events"
 
 
 def rows_of(latency: Latency, stages: Mapping[Stage, Histogram], chosen: Chosen) -> dict[str, Histogram]:

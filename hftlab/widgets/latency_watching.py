@@ -12,11 +12,11 @@ from hftlab.metrics import Histogram, Latency, Stage
 from hftlab.widgets.audience import Audience
 from hftlab.widgets.latency_pictures import picture
 from hftlab.widgets.latency_readings import (
-    GROUPING_HEADS,
     STAGES_OF,
     Chosen,
     Grouping,
     badges,
+    choice,
     notes,
     stack,
     table,
@@ -35,8 +35,8 @@ _LOOKED_FIRST = (Stage.TOTAL, Stage.HANDLED, Stage.RECEIVED)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What a panel reads latencies of, and what it is called."""
+class _Reference:
+    """What is compared with, and what it is called."""
 
     read: Callable[[], Latency]
     name: str
@@ -51,10 +51,10 @@ class LatencyWatching:
     """
 
     def __init__(self, source: Any, changed: Callable[[], None]) -> None:
-        self._run = _Run(latency_of(source), title_of(source))
+        self._read_now = latency_of(source)
         self.audience = Audience()
         self._changed = changed
-        self._reference: _Run | None = None
+        self._reference: _Reference | None = None
         self._chosen: Chosen | None = None
         self._wire = False
         self._misread: HftlabError | None = None
@@ -65,7 +65,7 @@ class LatencyWatching:
         self._listed: list[str] = []
         self._moved, self._stale, self._table_at = False, True, 0.0
         self._read: dict[Stage, Histogram] = {}
-        self._read_of: _Run | None = None
+        self._read_of: _Reference | None = None
         self._read_at = 0.0
         self._clock = SystemClock()
         # The first quantile of a process loads its kernel (0.3 s): here, where a cell waits, and not in a refresh.
@@ -76,12 +76,7 @@ class LatencyWatching:
     @property
     def latency(self) -> Latency:
         """What is measured now: a replay's that began anew is another one."""
-        return self._run.read()
-
-    @property
-    def title(self) -> str:
-        """What the latencies are of."""
-        return self._run.name
+        return self._read_now()
 
     @property
     def reference(self) -> Latency | None:
@@ -97,8 +92,8 @@ class LatencyWatching:
         """Draw another run beside this one; None: none. Raises ValidationError."""
         if not isinstance(name, str):
             raise ValidationError(f"a name is a text; got {name!r:.100}")
-        told = (name or title_of(other))[:MOST_NAME] if other is not None else ""
-        self._reference = None if other is None else _Run(latency_of(other), told)
+        read = None if other is None else latency_of(other)
+        self._reference = None if read is None else _Reference(read, (name or title_of(read()))[:MOST_NAME])
         self._changed()
 
     def keep(self, name: str = "") -> None:
@@ -190,7 +185,8 @@ class LatencyWatching:
         """Those of the parts that changed: ``status``, ``choice``, ``picture``, ``stack``, ``table``, ``fault``; plain
         data, see ``latency_readings`` and ``latency_pictures``.
         """
-        runs, stages = [(self._run.name, self.latency)], [self.latency.stages]
+        latency = self.latency
+        runs, stages = [(title_of(latency)[:MOST_NAME], latency)], [latency.stages]
         if self._reference is not None:
             runs.append((self._reference.name, self._reference.read()))
             stages.append(self._reference_stages(now))
@@ -206,8 +202,8 @@ class LatencyWatching:
             names = [name for name, _ in runs]
             parts["picture"] = picture(self._drawn, names)
             parts["stack"] = stack(list(zip(names, stages, strict=True)), wire=self._wire)
-        parts["status"] = self._status(chosen, stages[0])
-        parts["choice"] = self._choices(chosen)
+        parts["status"] = self._status(chosen, latency, stages[0])
+        parts["choice"] = {**choice(chosen), "runs": [name for name, _ in runs]}
         if self._stale and (fresh or chosen.by is Grouping.STAGE or now - self._table_at >= TABLE_S - PACE_S / 2):
             rows = [rows_of(latency, each, chosen) for (_, latency), each in zip(runs, stages, strict=True)]
             parts["table"] = table(rows[0], rows[1] if len(rows) > 1 else None, chosen)
@@ -231,26 +227,14 @@ class LatencyWatching:
         measured = (stage for stage in _LOOKED_FIRST if stage in stages and stages[stage].count)
         return Chosen(stage=next(measured, Stage.TOTAL))
 
-    def _status(self, chosen: Chosen, stages: Mapping[Stage, Histogram]) -> dict[str, Any]:
+    def _status(self, chosen: Chosen, latency: Latency, stages: Mapping[Stage, Histogram]) -> dict[str, Any]:
         moves = self._moved and bool(stages)
         return {
-            "title": f"Latency of {self._run.name}",
+            "title": f"Latency: {title_of(latency)}",
             "state": "running" if moves else "ready",
             "label": "Measuring" if moves else "Standing" if stages else "Nothing measured yet",
-            "badges": badges(self._drawn[0], chosen.stage, self.latency.sample),
+            "badges": badges(self._drawn[0], chosen.stage, latency.sample),
             "notes": notes(stages),
-        }
-
-    def _choices(self, chosen: Chosen) -> dict[str, Any]:
-        return {
-            "by": chosen.by.value,
-            "bys": [[by.value, head] for by, head in GROUPING_HEADS.items()],
-            "stage": chosen.stage.name,
-            "stages": [[stage.name, stage.value] for stage in STAGES_OF[chosen.by]],
-            "row": "" if chosen.by is Grouping.STAGE else chosen.row,
-            "name": chosen.name,
-            "words": chosen.words,
-            "runs": [self._run.name] if self._reference is None else [self._run.name, self._reference.name],
         }
 
 

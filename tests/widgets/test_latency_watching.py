@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hftlab.bus import EventBus
+import hftlab as hl
 from hftlab.errors import ValidationError
 from hftlab.metrics import Latency, Stage
 from hftlab.widgets.latency_pictures import read_picture
@@ -15,6 +15,7 @@ from hftlab.widgets.latency_sources import title_of
 from hftlab.widgets.latency_watching import PACE_S, TABLE_S, LatencyWatching
 from hftlab.widgets.playing import STANDING_S
 from tests.widgets.measured import MARKET, filled, journey, note_rows
+from tests.widgets.recorded import replay_of, trades
 
 PARTS = {"status", "choice", "picture", "stack", "table", "fault"}
 
@@ -52,7 +53,7 @@ def test_a_view_that_is_made_now_gets_everything_as_plain_data() -> None:
     assert json.loads(json.dumps(plain)) == plain
     assert everything["choice"]["words"] == "received → handled"
     assert keys_of(everything) == [stage.name for stage in Stage]
-    assert everything["status"]["title"] == "Latency of s"
+    assert everything["status"]["title"] == "Latency: s"
 
 
 def test_without_a_view_nothing_is_looked_at() -> None:
@@ -234,9 +235,21 @@ def test_what_has_no_latencies_is_refused(source: Any) -> None:
             Watched().model.compare(source)
 
 
-def test_sources_are_called_by_their_names() -> None:
-    assert title_of(EventBus()) == "the bus"
-    assert title_of(EventBus(name="paper")) == "bus paper"
+def test_latencies_are_called_by_their_names() -> None:
     assert title_of(Latency(name="btc")) == "btc"
     assert title_of(Latency(journey("replay"))) == "replay"
-    assert title_of(SimpleNamespace()) == "a SimpleNamespace"
+    assert title_of(Latency()) == "events"
+
+
+async def test_a_bus_and_a_replay_are_watched_through_their_run() -> None:
+    replay, bus = replay_of(trades(20))
+    bus.subscribe(lambda event: None, hl.MarketDataEvent, name="h")
+    watched, of_bus = Watched(replay), Watched(bus)
+    assert of_bus.everything["status"]["title"] == "Latency: bus"
+    await replay.run()
+    parts, _ = watched.look()
+    assert parts["status"]["title"] == "Latency: replay of s"
+    assert parts["choice"]["stage"] == "HANDLED"
+    assert parts["picture"]["counts"] == [20]
+    assert of_bus.look()[0]["status"]["title"].startswith("Latency: ")
+    assert of_bus.model.everything()["picture"]["counts"] == [20]
