@@ -63,8 +63,8 @@ def estimate_skew(timestamp: npt.ArrayLike, received: npt.ArrayLike, *, least_la
         # A burst of fast ones: too many to be impossible, so the line runs under them too.
         fitted = _fit(x[lowest], y[lowest], 0, grain)
     possible = fitted.line.possible(x, y)
-    # The windows' lowest two are nearly all that matter; by a little the line may still be above another one.
-    level = min(fitted.line.level, float(np.min((y - fitted.line.slope * x)[possible])))
+    # The windows' lowest two are nearly all that matter; the line may still be a little above another one.
+    level = float(np.min((y - fitted.line.slope * x)[possible]))
     fitted = fitted._replace(line=fitted.line._replace(level=level))
     envelope = Envelope(arrived[lowest], differences[lowest]).thinned()
     under = int(np.count_nonzero(~possible))

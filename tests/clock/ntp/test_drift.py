@@ -53,6 +53,15 @@ def test_on_a_lan_the_drift_is_known_to_less_than_a_tenth_of_a_ppm() -> None:
     assert abs(drift.ppb + 8_000) <= drift.bound_ppb < 100
 
 
+def test_the_estimate_lies_in_the_middle_of_the_jitter_and_far_closer_than_its_bound() -> None:
+    errors = []
+    for seed in range(20):
+        drift = history(0.0, seed).drift
+        assert drift is not None
+        errors.append(drift.ppb)
+    assert abs(float(np.mean(errors))) < 100  # of a single one: 370, typically
+
+
 def test_the_drift_is_not_known_before_eight_answers_nor_over_a_span_that_says_nothing() -> None:
     assert history(0.0, 1, answers=LEAST_SAMPLES - 1).drift is None
     assert history(0.0, 1, answers=LEAST_SAMPLES).drift is not None

@@ -195,6 +195,13 @@ def test_a_step_that_stays_resets_the_history_once_and_is_followed() -> None:
     assert all_held(estimates[33:], [truth + SECOND_NS for truth in truths[33:]])
 
 
+def test_after_a_step_the_drift_is_not_known_any_more() -> None:
+    servers = {"a": lambda number: SECOND_NS if number >= 30 else 0}
+    assert run(servers, rounds=33)[0].server("a").drift_ppb is not None
+    estimator, _, _ = run(servers, rounds=34)
+    assert (estimator.server("a").drift_ppb, estimator.server("a").samples) == (None, 4)
+
+
 def test_a_server_that_stops_answering_goes_stale_and_no_longer_counts() -> None:
     estimator = Estimator(["a", "b"], stale_after_s=100)
     for second in range(10):
