@@ -1,0 +1,97 @@
+"""An association (RFC 5905's word): one server, how it is asked, and all that came of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+
+from hftlab.clock.estimate import Exchange
+from hftlab.clock.ntp.polling import Polling
+from hftlab.clock.ntp.sockets import Answer, Endpoint, Server, ask, resolve
+from hftlab.clock.ntp.wire import Reason, Refusal
+from hftlab.clock.stamps import Trust
+
+
+class Association:
+    """One server: where it is, when it is asked next, and counts of everything that came back.
+
+    ``refused`` counts, by reason, answers that were not used and questions that got none; ``stamps`` the valid
+    answers, by the clock that their arrival is known by. One thread, one question at a time: see ``busy``.
+    """
+
+    def __init__(self, server: Server, polling: Polling, *, timeout_s: float, stamps: bool) -> None:
+        self.server, self.polling = server, polling
+        self.busy = False
+        self.endpoint: Endpoint | None = None
+        self.exchange: Exchange | None = None
+        self.last_error: Refusal | None = None
+        self.answered = 0
+        self.refused: Counter[Reason] = Counter()
+        self.stamps: Counter[Trust] = Counter()
+        self._timeout_s, self._use_stamps = timeout_s, stamps
+        self._untried: list[Endpoint] = []
+        self._seek = True
+        self._answered_at: Endpoint | None = None
+        self._previous = 0
+        # Only spreads the questions of several servers; no two clients should meet for ever.
+        self._chance = random.Random()
+
+    @property
+    def name(self) -> str:
+        """The server, as the user wrote it."""
+        return self.server.name
+
+    @property
+    def moved(self) -> bool:
+        """Whether the name stands for another server now than at the last answer: what that said is another's word."""
+        return self._answered_at not in (None, self.endpoint)
+
+    async def ask(self) -> Answer:
+        """Ask once; ``settle`` must be called with what comes of it.
+
+        Never raises for what the network or the name service does. Safe to cancel.
+        """
+        self.busy = True
+        try:
+            self.polling.ask(time.perf_counter_ns())
+            try:
+                endpoint = await self._find() if self._seek or self.endpoint is None else self.endpoint
+            except OSError as error:
+                told = f"{self.server.host}: {error.strerror or type(error).__name__}"
+                return Answer(Refusal(self.name, Reason.RESOLVE, told, time.perf_counter_ns()))
+            return await ask(
+                self.name, endpoint, timeout_s=self._timeout_s, previous=self._previous, stamps=self._use_stamps
+            )
+        finally:
+            self.busy = False
+
+    async def _find(self) -> Endpoint:
+        """Take the next address of the server; its name is looked up again when all were tried."""
+        if not self._untried:
+            self._untried = await resolve(self.server)
+        self.endpoint, self._seek = self._untried.pop(0), False
+        self.polling.locate(near=self.endpoint.is_near)
+        return self.endpoint
+
+    def settle(self, answer: Answer, *, steady: bool) -> None:
+        """Count what came of a question, and decide when the next one is due. ``steady``: whether the estimates are."""
+        now_ns, spread = time.perf_counter_ns(), self._chance.random()
+        for stray in answer.strays:
+            self.refused[stray.reason] += 1
+            self.last_error = stray
+        outcome = answer.outcome
+        if isinstance(outcome, Exchange):
+            self.exchange, self._previous, self._answered_at = outcome, answer.transmit, self.endpoint
+            self.answered += 1
+            self.stamps[answer.trust] += 1
+            self.polling.answered(now_ns, steady=steady, spread=spread)
+            return
+        self.refused[outcome.reason] += 1
+        self.last_error = outcome
+        if outcome.reason is Reason.KISS:
+            self.polling.kissed(now_ns, outcome.kiss, poll_s=outcome.poll_s, spread=spread)
+        else:
+            self.polling.missed(now_ns, spread=spread)
+        if not self.polling.reach:
+            self._seek = True  # names outlive addresses: the pool's servers come and go
