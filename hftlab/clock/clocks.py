@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,29 +14,6 @@ class Clock(Protocol):
     def now_ns(self) -> int:
         """The time now, in ns UTC."""
         ...
-
-
-class SystemClock:
-    """This machine's time: ``perf_counter_ns`` from an anchor in UTC taken once, so it never steps. 60 ns a call."""
-
-    def __init__(self) -> None:
-        # The pair whose two readings of the counter lie closest together bounds the anchor's error best.
-        best: tuple[int, int] | None = None
-        for _ in range(5):
-            before = time.perf_counter_ns()
-            utc = time.time_ns()
-            width = time.perf_counter_ns() - before
-            if best is None or width < best[0]:
-                best = width, utc - before - width // 2
-        assert best is not None
-        self._offset = best[1]
-
-    def now_ns(self) -> int:
-        """The time now, in ns UTC."""
-        return time.perf_counter_ns() + self._offset
-
-    def __repr__(self) -> str:
-        return "SystemClock()"
 
 
 class VirtualClock:
