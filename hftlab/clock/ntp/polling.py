@@ -26,7 +26,7 @@ MOST_BURST = 8
 """As many as the clock filter holds; more would teach nothing."""
 
 _REACH_BITS = 8
-# A longer interval takes four steady answers more than unsteady ones, a shorter one two unsteady ones in a row.
+# A longer interval takes four steady answers in a row, a shorter one two unsteady ones.
 _STEADY, _UNSTEADY = 4, -4
 # Intervals of several servers, or several machines, drift apart instead of meeting for ever.
 _SPREAD = 1 / 64
@@ -128,7 +128,7 @@ class Polling:
         self._spacing_s = self._burst_spacing_s
         self._note(True)
         if not self._burst_left:
-            self._score += 1 if steady else -2
+            self._score = max(self._score, 0) + 1 if steady else min(self._score, 0) - 2
             if self._score >= _STEADY:
                 self._score, self._poll_s = 0, min(self._poll_s * 2, self.most_s)
             elif self._score <= _UNSTEADY:
