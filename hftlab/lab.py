@@ -21,6 +21,7 @@ import numpy as np
 from hftlab.bus import EventBus, Flow, Priorities
 from hftlab.bus.bus import DEFAULT_CAPACITY
 from hftlab.clock import Clock, SystemClock
+from hftlab.clock.ntp import NtpPoller
 from hftlab.compiling import compile_kernels
 from hftlab.ending import close_with_process
 from hftlab.errors import HandlerFailed, NotStarted, ValidationError, shown
@@ -69,7 +70,9 @@ class Lab:
     says how long to wait for missing numbers, and which types never skip one; ``priorities`` which lane an event goes
     to, and ``flow`` what gives way when more comes in than the handlers take.
 
-    ``journeys``: the way of every so manieth event is timed (0: of none), see ``latency``.
+    ``ntp`` names the servers that this machine's time is compared with, in the background, and slewed to (the
+    environment variable HFTLAB_NTP, with commas between, where it is None; nobody is asked without either): see
+    ``system_clock`` and ``ntp``. ``journeys``: the way of every so manieth event is timed (0: of none), see ``latency``.
 
     ``await lab.start()`` and ``await lab.close()`` may stand in different cells and be run again; in a script, write
     ``async with hl.Lab() as lab``.
@@ -86,6 +89,7 @@ class Lab:
         ordering: Ordering | None = None,
         priorities: Priorities | None = None,
         flow: Flow | None = None,
+        ntp: Sequence[str] | str | None = None,
         journeys: int = 1,
     ) -> None:
         url = url or os.environ.get("HFTLAB_URL") or ""
@@ -97,6 +101,8 @@ class Lab:
         self.directory = Path(directory)
         self.ordering = ordering or Ordering()
         self.system_clock = SystemClock()
+        servers = _ntp_servers(ntp)
+        self.ntp = NtpPoller(servers, self.system_clock) if servers else None
         self.bus = EventBus(
             capacity=capacity,
             clock=self.system_clock,
@@ -152,6 +158,8 @@ class Lab:
                 await self._stop_streams()
                 raise
             self._supervisor.start(pump=self.bus.pump)
+            if self.ntp is not None:
+                self._supervisor.add("ntp", self.ntp.run)
             self._loop = asyncio.get_running_loop()
             close_with_process(self)
             # The pump's first turn: from then on whoever publishes can wait for room.
@@ -472,3 +480,11 @@ class Lab:
             if part is not None
         ]
         return f"<div><b>{html.escape(repr(self))}</b>{''.join(parts)}</div>"
+
+
+def _ntp_servers(ntp: Sequence[str] | str | None) -> tuple[str, ...]:
+    named = os.environ.get("HFTLAB_NTP", "") if ntp is None else ntp
+    listed = named.split(",") if isinstance(named, str) else list(named)
+    if not all(isinstance(one, str) for one in listed):
+        raise ValidationError(f"ntp names servers, such as ['time.example.org']; got {shown(ntp)}")
+    return tuple(one.strip() for one in listed if one.strip())
