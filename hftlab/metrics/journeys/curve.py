@@ -14,7 +14,7 @@ _A_DECADE = 48
 
 
 def percentile_curve(histogram: Histogram) -> tuple[Floats, Floats]:
-    """Rising quantiles ``q`` and the values there, each float64[n], n up to 930; empty without values.
+    """Rising quantiles ``q`` and the values there, each float64[n], n up to 770; empty without values.
 
     Evenly spaced on HdrHistogram's axis, ``1 / (1 - q)`` logarithmic, on which 0, 90, 99 and 99.9 % are as far apart.
     ``q`` runs from 0, the least value, to the middle of the greatest one's part, ``1 - 1 / (2 * count)``, which the
@@ -23,10 +23,10 @@ def percentile_curve(histogram: Histogram) -> tuple[Floats, Floats]:
     total = histogram.count
     if not total:
         return np.zeros(0), np.zeros(0)
-    decades = np.log10(2.0 * total)
+    # A float64 tells nothing from 1 that is nearer than 2**-53.
+    decades = np.log10(min(2.0 * total, 2.0**53))
     beyond = 10.0 ** -np.linspace(0.0, decades, max(int(np.ceil(decades * _A_DECADE)), 2))
     ranks = np.clip(np.ceil((1.0 - beyond) * total), 1, total)
-    # At the end 1 - beyond is rounded to 1 where there are more values than a float64 tells apart.
     ranks[-1] = total
     low, high, counts = histogram.buckets()
     found = np.searchsorted(np.cumsum(counts), ranks)

@@ -163,7 +163,7 @@ def _add_curves(figure: Figure, lines: Sequence[_Line]) -> None:
     if curves:
         farthest = max(10.0, *(1 / (1 - quantiles[-1]) for quantiles, _ in curves))
         least = max(min(float(values[0]) for _, values in curves), 0.5)
-        most = max(float(values[-1]) for _, values in curves)
+        most = max(least, *(float(values[-1]) for _, values in curves))
     for line, (quantiles, values) in zip(lines, curves, strict=True):
         name = html.escape(line.name)
         figure.add_scatter(

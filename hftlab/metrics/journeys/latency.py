@@ -107,9 +107,7 @@ class Latency:
         """
         wanted = stage_of(stage) if stage is not None else Stage.TOTAL if handler is None else Stage.HANDLED
         if symbol is not None and wanted not in BY_SYMBOL:
-            raise ValidationError(
-                f"symbols are told apart in received and total; {wanted.name.lower()} is kept per type"
-            )
+            raise ValidationError(f"symbols are told apart in received and total; got {wanted.name.lower()}")
         if handler is not None and (wanted is not Stage.HANDLED or symbol is not None):
             raise ValidationError("handlers are told apart in handled, per type; name no other stage, and no symbol")
         parts = [

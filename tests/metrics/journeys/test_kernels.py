@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -45,6 +45,8 @@ class Chunk(NamedTuple):
     queued: list[tuple[int, int]]
     utc_minus_counter_ns: int
     total: bool
+    sequenced: bool = False
+    handler: str | None = None
 
 
 @st.composite
@@ -63,7 +65,8 @@ def chunks(draw: st.DrawFn) -> Chunk:
     queued = draw(st.lists(st.integers(0, 1 << 62), min_size=len(ends), max_size=len(ends)))
     return Chunk(
         rows, draw(st.none() | places), list(zip(marked, moments, strict=True)), list(zip(ends, queued, strict=True)),
-        draw(st.integers(0, 1 << 61)), draw(st.booleans()),
+        draw(st.integers(0, 1 << 61)), draw(st.booleans()), draw(st.booleans()),
+        draw(st.sampled_from([None, "spread"])),
     )  # fmt: skip
 
 
@@ -71,19 +74,21 @@ def column(pairs: list[tuple[int, int]], place: int) -> np.ndarray[tuple[int], n
     return np.array([pair[place] for pair in pairs], np.int64)
 
 
-def recorded(given: list[Chunk], **options: object) -> Journey:
+def recorded(given: list[Chunk], **options: Any) -> Journey:
     told = journey(**options)
     for chunk in given:
         positions = None if chunk.positions is None else np.array(chunk.positions, np.int64)
         told.note_chunk(
             rows_of(chunk.rows), MARKET, positions, column(chunk.marks, 0), column(chunk.marks, 1),
             column(chunk.queued, 0), column(chunk.queued, 1), chunk.utc_minus_counter_ns, chunk.total,
+            sequenced=chunk.sequenced, handler=chunk.handler,
         )  # fmt: skip
     return told
 
 
 def words(told: Journey) -> dict[tuple[str, str | None], list[int]]:
     found = {(stage.name, symbol): content(histogram) for stage, _, symbol, histogram in told.stage_histograms()}
+    found |= {("handler", handler): content(histogram) for handler, _, histogram in told.handler_histograms()}
     assert all(kind == "market" for _, kind, _, _ in told.stage_histograms())
     return {key: value for key, value in found.items() if any(value[histograms.HEADER_WORDS - 15 : 4])}
 
@@ -102,6 +107,9 @@ class Model:
             if not row.flags & NO_LATENCY:
                 apart = min(max(row.received - row.timestamp, -HIGHEST - 1), HIGHEST)
                 self.record("RECEIVED", name, apart - self.error(row.received))
+            queued = next((since for until, since in chunk.queued if place < until), None)
+            if chunk.sequenced and queued is not None:
+                self.record("SEQUENCED", None, queued - row.received)
             mark = next((j for j in range(len(chunk.marks) - 1) if place < chunk.marks[j + 1][0]), None)
             if mark is None:
                 continue
@@ -109,11 +117,13 @@ class Model:
             began, ended = (begin + round_up((until - begin) / (end - first), part) for part in
                             (place - first, place - first + 1))  # fmt: skip
             self.record("HANDLED", None, ended - began)
-            queued = next((since for until, since in chunk.queued if place < until), None)
+            if chunk.handler is not None:
+                self.record("handler", chunk.handler, ended - began)
             if queued is not None:
                 self.record("DISPATCHED", None, began + chunk.utc_minus_counter_ns - queued)
             if chunk.total:
                 self.record("TOTAL", name, ended + chunk.utc_minus_counter_ns - row.received)
+
     def error(self, received: int) -> int:
         if self.skew is None:
             return 0
