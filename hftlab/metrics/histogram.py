@@ -28,6 +28,7 @@ PERCENTILES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
 """The rows of ``to_frame``, as quantiles."""
 MOST_SUB_BUCKETS = 16_384
 _MOST_TIMES = 1 << 53
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
 class Histogram:
@@ -67,6 +68,9 @@ class Histogram:
 
     def record(self, value: int, count: int = 1) -> None:
         """Record one value ``count`` times (0 to 2**53). About 1 µs. Raises ValidationError for what is no int64."""
+        if type(value) is int and type(count) is int and _LEAST <= value <= _MOST and 0 <= count <= at.MOST_AT_ONCE:
+            at.record_repeated(self._address, value, count)
+            return
         if not _is_whole(value) or not -(1 << 63) <= value < 1 << 63:
             raise ValidationError(f"a value is an integer that int64 holds; got {shown(value)}")
         if not _is_whole(count) or not 0 <= count <= _MOST_TIMES:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hftlab import feeds
-from hftlab.metrics import Histogram
+from hftlab.metrics import Histogram, Latency
+from tests.metrics.journeys.rows import MARKET, journey
 
 FUTURES = "binance-usdm-btcusdt/btcusdt_20240808_first120s.gz"
 
@@ -32,3 +33,23 @@ def test_negative_latencies_are_counted_with_their_extremes_and_measured_the_oth
     exact = np.quantile(ahead_ns, qs, method="inverted_cdf").tolist()
     assert early.quantiles(qs) == pytest.approx(exact, rel=early.precision)
     assert early.mean == pytest.approx(ahead_ns.mean())
+
+
+def test_a_journey_finds_the_recorders_skew_and_with_it_the_latencies_are_readable(
+    capture_path: Callable[[str], Path],
+) -> None:
+    rows = feeds.read(capture_path(FUTURES), format="binance").records
+    raw = journey()
+    for begin in range(0, len(rows), 1_024):
+        raw.note_rows(rows[begin : begin + 1_024], MARKET, None)
+    skew = Latency(raw).skew
+    assert skew is not None
+    assert skew.offset_ns == pytest.approx(-1_270_000_000, abs=10_000_000)
+    assert skew.drift_ppb is not None
+    corrected = journey(skew=skew)
+    corrected.note_rows(rows, MARKET, None)
+    told = Latency(corrected).histogram("received")
+    assert told.recorded == Latency(raw).histogram("received").recorded == len(rows)
+    assert told.negative < 0.001 * len(rows)
+    assert told.minimum is not None
+    assert told.minimum > -1_000_000

@@ -3,13 +3,18 @@
 **Coordinated omission.** Whoever measures by asking and waiting for the answer asks nobody while the answer is late,
 and the worst moments are missing from the figures. A journey begins at a stamp that the event brought with it: its
 ``timestamp``, or the arrival by the kernel or the card. An event that waited because those before it were slow was
-stamped when it came, so its wait is in RECEIVED … TOTAL, and nothing is omitted. It is where nobody stamped the event
-as it came: a socket read by the application, without kernel stamps, stamps events when they are read, after their wait
-in the socket's queue; a source that stops sending while its peer is slow (a TCP window that is full) never makes the
-events that would have waited; and a loop that times its own turns, one after the other, as ``note`` is given them, sees
-a stall as one long turn. Remedies, in this order: kernel stamps; a source that does not wait (UDP); and for timed loops
-that are due every so often ``histogram.corrected(expected_interval_ns)``, which adds what would have been measured
-meanwhile. Never correct what began at the event's own stamp: its waits would be counted twice.
+stamped when it came, so its wait is in RECEIVED … TOTAL, and nothing is omitted.
+
+Something is omitted where nobody stamped the event as it came:
+
+- a socket that is read without kernel stamps: events are stamped when they are read, after their wait in its queue;
+- a source that stops sending while its peer is slow (a TCP window that is full): it never makes the events that would
+  have waited;
+- a loop that times its own turns, one after the other: a stall is one long turn.
+
+Remedies, in this order: kernel stamps; a source that does not wait (UDP); and for timed loops that are due every so
+often ``histogram.corrected(expected_interval_ns)``, which adds what would have been measured meanwhile. Never correct
+what began at the event's own stamp: its waits would be counted twice.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from hftlab.errors import ValidationError, shown
 from hftlab.metrics.histogram import Histogram
 from hftlab.metrics.journeys import kernels
 from hftlab.metrics.journeys import layout as at
-from hftlab.metrics.journeys.slots import SymbolSlots
+from hftlab.metrics.journeys.slots import HistogramTable, SymbolSlots
 from hftlab.metrics.journeys.stages import BY_SYMBOL, Stage
 
 if TYPE_CHECKING:
@@ -91,7 +96,7 @@ class Journey:
         self._symbols: dict[tuple[Stage, int, int], Histogram] = {}
         self._handlers: dict[tuple[str, int], Histogram] = {}
         self._handler_names: set[str] = set()
-        self._tables: dict[int, _Table] = {}
+        self._tables: dict[int, HistogramTable] = {}
         self.skew = skew
         self._drift = 0.0
         if skew is not None:
@@ -295,7 +300,7 @@ class Journey:
         record = np.frombuffer(rows, _INT64)  # a tenth of what the address costs, and of one type for the kernel
         table = self._tables.get(event_type)
         if table is None:
-            table = self._tables[event_type] = _Table(self.most_symbols)
+            table = self._tables[event_type] = HistogramTable(self.most_symbols)
         positions, marks_rows, marks_ns, queued_rows, queued_ns = words
         stride = self.sample * thinned
         place = int(self._phase.random() * stride) if stride > 1 else 0  # randrange takes four times as long
@@ -317,7 +322,7 @@ class Journey:
 
     def _keep(self, stage: Stage, event_type: int, slot: int, histogram: Histogram) -> None:
         self._symbols[stage, event_type, slot] = histogram
-        table = self._tables.setdefault(event_type, _Table(self.most_symbols))
+        table = self._tables.setdefault(event_type, HistogramTable(self.most_symbols))
         table.words[2 * slot + BY_SYMBOL.index(stage)] = histogram.address
 
     def _histogram_of(self, stage: Stage, event_type: int) -> Histogram:
@@ -335,14 +340,6 @@ class Journey:
             else:
                 self._handler_names.add(handler)
         return self._handlers.setdefault((handler, event_type), Histogram(self.sub_buckets))
-
-
-class _Table:
-    """One type's histograms as the kernel finds them: two addresses a slot, of RECEIVED and TOTAL; 0: none yet."""
-
-    def __init__(self, most_symbols: int) -> None:
-        self.words: Ints = np.zeros(2 * (most_symbols + 1), np.int64)
-        self.address = int(self.words.ctypes.data)
 
 
 def _words(array: Ints) -> Ints:

@@ -159,7 +159,7 @@ class Latency:
 
     @property
     def skews(self) -> dict[str, Skew]:
-        """By source, how far the recorder's clock is from the venue's, as far as the data tell. About 10 ms a source.
+        """By source, how far the recorder's clock is from the venue's, as far as the data tell. About 1 ms a source.
 
         Of a source that several journeys have seen, by the one that saw most of it.
         """

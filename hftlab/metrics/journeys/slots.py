@@ -87,3 +87,11 @@ class SymbolSlots:
         twin.state[at.REST], twin.state[at.BEYOND :] = self.state[at.REST], self.state[at.BEYOND :]
         twin.names = list(self.names)
         return twin
+
+
+class HistogramTable:
+    """One type's histograms as the kernel finds them: two addresses a slot, of RECEIVED and TOTAL; 0: none yet."""
+
+    def __init__(self, most_symbols: int) -> None:
+        self.words: Ints = np.zeros(2 * (most_symbols + 1), np.int64)
+        self.address = int(self.words.ctypes.data)

@@ -10,6 +10,8 @@ from hftlab.errors import ValidationError, shown
 class Stage(enum.Enum):
     """A stretch of an event's way; the value is what users read. Each begins where the one before it ends."""
 
+    __hash__ = object.__hash__  # Enum's own is a Python call, and each note looks its histogram up by the stage
+
     RECEIVED = "exchange → received"
     """``received - timestamp``: by two clocks, the venue's and the recorder's, and negative where they disagree."""
     APPENDED = "received → appended"
