@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftlab.errors import TimeError, ValidationError
 from hftlab.events.records import EventType, Flags, Rows, blank
 from hftlab.events.time_checks import levels_for
-from hftlab.events.time_levels import TimeReason
+from hftlab.events.time_levels import STRETCH_ROWS, TimeReason
 from hftlab.events.timestamps import TimePolicy, as_time_policy, check_times, described
 
 NOW = 1_723_161_255_000_000_000
@@ -254,45 +253,74 @@ class Model:
         return True
 
 
-Row = tuple[int, int, int, bool]  # source, seconds, ahead in seconds, whether it has no arrival
+class Stretch(NamedTuple):
+    """Rows of some sources that are alike: this far off the passing time, this far ahead of their arrival, in tenths
+    of a second and give or take ``spread``; every so many of them have no arrival."""
 
-# Small numbers about limits of 3 s and 5 s, so that limits are met exactly, crossed, and crossed back.
-ROW = st.tuples(st.integers(0, 2), st.integers(-12, 12), st.integers(-8, 8), st.integers(0, 9).map(lambda n: n == 0))
+    rows: int
+    sources: int
+    off: int
+    ahead: int
+    spread: int
+    alone: int
 
 
-def drifting(listed: list[Row]) -> list[Row]:
-    """Times that mostly go on: the given ones are steps from an hour that moves by a tenth of a second a row."""
-    return [
-        (source, step, ahead if index % 3 else 0, alone) for index, (source, step, ahead, alone) in enumerate(listed)
-    ]
-
-
-@given(
-    listed=st.lists(ROW, max_size=60) | st.lists(ROW, min_size=5, max_size=20).map(lambda few: few * 40),
-    calm=st.integers(0, 700),
-    cuts=st.sets(st.integers(0, 800), max_size=6),
-    settle=st.integers(2, 5),
+# About limits of 3 s and 5 s, so that stretches lie within them of each other, beyond them, and exactly on them.
+STRETCH = st.builds(
+    Stretch,
+    rows=st.sampled_from([1, 2, 5, 6, 8, 30, STRETCH_ROWS + 50]),
+    sources=st.integers(1, 3),
+    off=st.sampled_from([0, 0, 10, -10, 30, -30, 49, 50, 51, -49, -50, -51, 80, -80]),
+    ahead=st.sampled_from([0, 0, 10, -10, 20, -20, 29, 30, 31, -29, -30, -31, 50, -50]),
+    spread=st.sampled_from([0, 0, 1, 10, 20]),
+    alone=st.sampled_from([0, 0, 0, 1, 2, 5]),
 )
-def test_arrays_say_what_the_rule_says_row_by_row(listed: list[Row], calm: int, cuts: set[int], settle: int) -> None:
+
+
+def made_of(stretches: list[Stretch], step: int, seed: int) -> Rows:
+    """All stretches one after the other, ``step`` tenths of a second a row."""
+    chance = np.random.default_rng(seed)
+    times: list[int] = []
+    received: list[int] = []
+    sources: list[int] = []
+    flags: list[int] = []
+    for stretch in stretches:
+        for row in range(stretch.rows):
+            off, ahead = chance.integers(-stretch.spread, stretch.spread + 1, 2).tolist()
+            time = NOW + (len(times) * step + stretch.off + off) * SECOND // 10
+            alone = stretch.alone > 0 and row % stretch.alone == 0
+            times.append(time)
+            received.append(time if alone else time - (stretch.ahead + ahead) * SECOND // 10)
+            sources.append(int(chance.integers(stretch.sources)))
+            flags.append(int(Flags.SOURCE_TIME) if alone else 0)
+    return rows(times, received, source=sources, flags=flags)
+
+
+@settings(max_examples=250)
+@given(
+    stretches=st.lists(STRETCH, min_size=3, max_size=10),
+    step=st.sampled_from([0, 0, 1, 2]),
+    batch_rows=st.sampled_from([1, 5, 5, 6, 8, 40, 5_000]),
+    settle=st.integers(2, 5),
+    seed=st.integers(0, 1_000_000),
+)
+def test_arrays_say_what_the_rule_says_row_by_row(
+    stretches: list[Stretch], step: int, batch_rows: int, settle: int, seed: int
+) -> None:
     policy = TimePolicy(ahead_s=3, backwards_s=5, settle_rows=settle)
-    # A calm stretch before the suspects and one after them, so that long stretches are taken at once and given up.
-    quiet: list[Row] = [(index % 3, 0, 0, False) for index in range(calm)]
-    whole = quiet + drifting(listed) + quiet
-    times = [NOW + index * SECOND // 100 + step * SECOND for index, (_, step, _, _) in enumerate(whole)]
-    ahead = [lead * SECOND for _, _, lead, _ in whole]
-    no_arrival = [alone for *_, alone in whole]
-    received = [time if alone else time - lead for time, lead, alone in zip(times, ahead, no_arrival, strict=True)]
-    flags = [int(Flags.SOURCE_TIME) if alone else 0 for alone in no_arrival]
-    records = rows(times, received, source=[source for source, *_ in whole], flags=flags)
+    records = made_of(stretches, step, seed)
+    ahead = (records["timestamp"] - records["received"]).tolist()
+    alone = (records["flags"] & Flags.SOURCE_TIME.value != 0).tolist()
+    times, sources = records["timestamp"].tolist(), records["source"].tolist()
 
     models = [Model(3 * SECOND, 5 * SECOND, settle) for _ in range(3)]
     levels = levels_for(policy)
-    bounds = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
-    for begin, end in pairwise(bounds):
+    for begin in range(0, len(records), batch_rows):
+        batch = records[begin : begin + batch_rows]
         expected: dict[int, TimeReason] = {}
-        for index in range(begin, end):
-            models[whole[index][0]].row(index, times[index], None if no_arrival[index] else ahead[index], expected)
-        found = check_times(records[begin:end], policy, levels).reasons
+        for index in range(begin, begin + len(batch)):
+            models[sources[index]].row(index, times[index], None if alone[index] else ahead[index], expected)
+        found = check_times(batch, policy, levels).reasons
         told = {} if found is None else {begin + int(row): TimeReason(int(found[row])) for row in np.flatnonzero(found)}
         # What leapt in an earlier batch has been handed on.
         assert told == {row: reason for row, reason in expected.items() if row >= begin}
