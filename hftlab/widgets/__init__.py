@@ -12,8 +12,9 @@ thin widget carries it to the browser (``live``; ``player``, ``inspector``, ``bu
 
 from hftlab.widgets.bus_history import BusHistory
 from hftlab.widgets.bus_monitor import BusMonitor
+from hftlab.widgets.clock_panel import ClockPanel
 from hftlab.widgets.inspector import GapInspector
 from hftlab.widgets.latency_panel import LatencyPanel
 from hftlab.widgets.player import ReplayPlayer
 
-__all__ = ["BusHistory", "BusMonitor", "GapInspector", "LatencyPanel", "ReplayPlayer"]
+__all__ = ["BusHistory", "BusMonitor", "ClockPanel", "GapInspector", "LatencyPanel", "ReplayPlayer"]

@@ -71,7 +71,7 @@ class ClockChart extends Drawing {
     const { count, offset, bound } = this.series;
     const whole = Array.from({ length: count }, (_, i) => Math.abs(offset[i]) + (bound[i] || 0));
     const sorted = [...whole].sort((a, b) => a - b);
-    return Math.max(sorted[Math.floor(0.9 * (count - 1))] * 1.25, whole[count - 1] * 1.25, 100);
+    return Math.max(sorted[Math.floor(0.75 * (count - 1))] * 1.6, whole[count - 1] * 1.25, 100);
   }
 
   draw() {
@@ -115,7 +115,7 @@ class ClockChart extends Drawing {
 
   drawLevels(box, y, reach, text, colour) {
     const { pen } = this;
-    const step = niceStep(2 * reach, Math.max(Math.floor((box.bottom - box.top) / 30), 2));
+    const step = niceStep(2 * reach, Math.max(Math.floor((box.bottom - box.top) / 20), 2));
     pen.lineWidth = 1;
     pen.strokeStyle = colour("grid");
     pen.fillStyle = colour("muted");
@@ -157,7 +157,9 @@ class ClockChart extends Drawing {
     }
     pen.beginPath();
     for (let at = 0; at < count; at += 1) {
-      if (bound[at] >= 0) pen.lineTo(x(seconds[at]), y(offset[at]));
+      if (!(bound[at] >= 0)) continue;
+      if (at && bound[at - 1] >= 0) pen.lineTo(x(seconds[at]), y(offset[at]));
+      else pen.moveTo(x(seconds[at]), y(offset[at]));
     }
     pen.strokeStyle = colour("line");
     pen.lineWidth = 1.5;
@@ -192,9 +194,14 @@ class ClockChart extends Drawing {
   drawLine(box, name, x, y, colour, dash) {
     const { pen, series } = this;
     pen.beginPath();
+    let begun = false;
     for (let i = 0; i < series.count; i += 1) {
-      if (i && name === "slew") pen.lineTo(x(series.seconds[i]), y(series[name][i - 1]));
-      pen.lineTo(x(series.seconds[i]), y(series[name][i]));
+      const known = series.bound[i] >= 0;
+      // A slew holds until the next one: steps, not slopes.
+      if (known && begun && name === "slew") pen.lineTo(x(series.seconds[i]), y(series[name][i - 1]));
+      if (known && begun) pen.lineTo(x(series.seconds[i]), y(series[name][i]));
+      else if (known) pen.moveTo(x(series.seconds[i]), y(series[name][i]));
+      begun = known;
     }
     pen.strokeStyle = colour;
     pen.lineWidth = 1.5;
