@@ -23,7 +23,7 @@ import numpy.typing as npt
 from hftlab.bus.backlog import Part
 from hftlab.bus.coroutines import POSTED, AsyncCalls, Suspended
 from hftlab.bus.failures import FailureLog, Given
-from hftlab.bus.journeys import Marks
+from hftlab.bus.journeys import MARKED_CALLS, Marks
 from hftlab.bus.plan import Plan, event_id_at, event_or_row
 from hftlab.bus.routing import Routes
 from hftlab.bus.subscriptions import Subscription
@@ -117,6 +117,8 @@ class Chunk:
         try:
             return self._advance(last, deadline_ns)
         finally:
+            if self.marks is not None and self.suspended is None:
+                self.marks.end(self._made)
             self.done = max(self.done, min(self._completed(), self.limit, last))
 
     def _advance(self, last: int, deadline_ns: int) -> Outcome:
@@ -141,7 +143,9 @@ class Chunk:
                 now_ns = time.perf_counter_ns()
                 elapsed_ns, looked_ns = now_ns - looked_ns, now_ns
                 if marks is not None and self.suspended is None:
-                    marks.add(at, now_ns)
+                    if at >= marks.due:
+                        marks.add(at, now_ns)
+                        marks.due = at + MARKED_CALLS if stride == MOST_CALLS else at
                     if is_mixed and stride == 1 and at == begun + 1:
                         marks.timed.append((begun, elapsed_ns))
                 if elapsed_ns > SLOW_NS or (elapsed_ns < FAST_NS and stride < MOST_CALLS) or self._slow_ns:
