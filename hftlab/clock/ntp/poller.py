@@ -20,6 +20,7 @@ from hftlab.clock.ntp.polling import Polling, check_polling
 from hftlab.clock.ntp.sockets import Answer, parse_server
 from hftlab.clock.ntp.statistics import NtpStatistics, ServerState, ServerStatistics
 from hftlab.clock.ntp.wire import Reason
+from hftlab.clock.system import asleep_ns
 from hftlab.errors import BackgroundFailed, ValidationError, shown
 
 MOST_SERVERS = 32
@@ -99,7 +100,7 @@ class NtpPoller:
         self._estimate: Estimate | None = None
         self._estimates = self._undecided = self._restarts = 0
         self._running = False
-        self._asleep_ns = _asleep_ns()
+        self._slept_ns = asleep_ns()
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -192,15 +193,15 @@ class NtpPoller:
 
     def _look_for_sleep(self) -> None:
         """Begin anew where the machine has slept: its counter stood still, and what was known of UTC is void."""
-        asleep_ns = _asleep_ns()
-        if asleep_ns - self._asleep_ns > _SLEPT_NS:
+        slept_ns = asleep_ns()
+        if slept_ns - self._slept_ns > _SLEPT_NS:
             self._restarts += 1
             self._estimate = None
             now_ns = time.perf_counter_ns()
             for one in self._associations:
                 self._estimator.forget(one.name)
                 one.polling.begin_anew(now_ns)
-        self._asleep_ns = asleep_ns
+        self._slept_ns = slept_ns
 
     # -- seen -----------------------------------------------------------------------------------------------------
 
@@ -262,14 +263,3 @@ _BY_VERDICT = {
     state.value: state
     for state in (ServerState.TRUECHIMER, ServerState.ALONE, ServerState.FALSETICKER, ServerState.STALE)
 }
-
-
-def _asleep_ns() -> int:
-    """How long the machine has slept since it was started: what one clock counts, and the counter does not.
-
-    0 where there are no such two clocks (macOS's counter stands still as well, and nothing tells by how much).
-    """
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    if boottime is None:
-        return 0
-    return time.clock_gettime_ns(boottime) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
