@@ -273,7 +273,7 @@ class Journey:
 
     def __repr__(self) -> str:
         counts = [f"{stage.name.lower()} {count:,}" for stage in Stage if (count := self._recorded(stage))]
-        sampled = f", each {self.sample}th row" if self.sample > 1 else ""
+        sampled = f", 1 row in {self.sample:,}" if self.sample > 1 else ""
         return f"Journey({self.path!r}: {', '.join(counts) or 'nothing recorded'}{sampled})"
 
     # -- inside -------------------------------------------------------------------------------------------------------

@@ -239,14 +239,15 @@ class Latency:
 
     def notes(self) -> list[str]:
         """What is to be known beside the figures: samples, and negative latencies with what to do about them."""
-        told = [f"each {self.sample}th row was recorded"] if self.sample > 1 else []
+        told = [f"1 row in {self.sample:,} was recorded"] if self.sample > 1 else []
         stages = self.stages
         told += [
             f"{histogram.negative:,} of {histogram.recorded:,} negative in {stage.value}"
             for stage, histogram in stages.items()
             if histogram.negative
         ]
-        if Stage.RECEIVED in stages and stages[Stage.RECEIVED].negative:
+        uncorrected = any(journey.skew is None for journey in self._journeys)
+        if uncorrected and Stage.RECEIVED in stages and stages[Stage.RECEIVED].negative:
             told.append(NEGATIVE_ADVICE)
         return told
 

@@ -239,10 +239,10 @@ def test_options_beyond_their_bounds_are_refused(options: dict[str, Any]) -> Non
 
 def test_the_representation_counts_what_is_recorded() -> None:
     told = journey(sample=4)
-    assert repr(told) == "Journey('replay': nothing recorded, each 4th row)"
+    assert repr(told) == "Journey('replay': nothing recorded, 1 row in 4)"
     told.note(Stage.READ, MARKET, 5, 1_200)
     told.note(Stage.TOTAL, MARKET, 5)
-    assert repr(told) == "Journey('replay': read 1,200, total 1, each 4th row)"
+    assert repr(told) == "Journey('replay': read 1,200, total 1, 1 row in 4)"
     assert counts(told) == {("READ", None): 1_200, ("TOTAL", OTHER_SYMBOLS): 1}
 
 

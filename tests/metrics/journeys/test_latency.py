@@ -179,10 +179,13 @@ def test_the_skew_is_of_the_source_with_most_events() -> None:
 
 def test_negative_latencies_are_told_with_what_to_do() -> None:
     told = journey()
-    told.note_rows(steady(100, apart_ns=-10_000_000), MARKET, None)
-    assert Latency(told).notes() == ["100 of 100 negative in exchange → received", NEGATIVE_ADVICE]
+    told.note_rows(steady(1_000, apart_ns=-10_000_000), MARKET, None)
+    assert Latency(told).notes() == ["1,000 of 1,000 negative in exchange → received", NEGATIVE_ADVICE]
     assert NEGATIVE_ADVICE in Latency(told)._repr_html_()
-    assert "each 3th" not in Latency(lived())._repr_html_()
+    corrected = journey(skew=Latency(told).skew)
+    corrected.note_rows(steady(100, apart_ns=-20_000_000), MARKET, None)
+    assert Latency(corrected).notes() == ["100 of 100 negative in exchange → received"]
+    assert Latency(journey(sample=3)).notes() == ["1 row in 3 was recorded"]
     told = journey()
     told.note(Stage.DISPATCHED, MARKET, -1)
     assert Latency(told).notes() == ["1 of 1 negative in sequenced → dispatched"]
