@@ -70,7 +70,8 @@ class ReceiverStatistics(msgspec.Struct, frozen=True, kw_only=True):
         told = [f"{self.messages:,} messages, {self.rows:,} rows"]
         stamps = self.stamps
         by = {"hardware": stamps.hardware, "kernel": stamps.kernel, "application": stamps.application}
-        told += [f"{count:,} stamped by {who}" for who, count in by.items() if count]
+        what = "reads " if self.connections else ""
+        told += [f"{count:,} {what}stamped by {who}" for who, count in by.items() if count]
         for what in ("refused", "truncated", "dropped_by_kernel", "lost"):
             if getattr(self, what):
                 told.append(f"{getattr(self, what):,} {what.replace('_', ' ')}")

@@ -88,7 +88,7 @@ class TcpReceiver:
         self._opened = False
         self._trouble: Exception | None = None
         self._connections = self._lost = self._failed = self._attempts = 0
-        self._discarded_bytes = self._granted_bytes = 0
+        self._discarded_bytes = self._granted_bytes = self._reads = 0
 
     @property
     def symbols(self) -> SymbolTable:
@@ -233,6 +233,7 @@ class TcpReceiver:
         except Exception:
             self._taken = []  # what is refused by the user's own policy is not to be refused for ever
             raise
+        self._reads += len(self._taken)
         self._taken = []
         return batch
 
@@ -285,7 +286,7 @@ class TcpReceiver:
 
     def statistics(self) -> ReceiverStatistics:
         """What came so far, frozen; ``stamps`` count reads, not messages."""
-        stamps = self._stamp_counts() if self._stamps else StampCounts(application=self._intake.messages)
+        stamps = self._stamp_counts() if self._stamps else StampCounts(application=self._reads)
         return self._intake.statistics(
             stamps,
             error=self.last_error,

@@ -25,7 +25,13 @@ def trades(timestamps: list[int], **columns: Any) -> EventBatch:
     """A trade for each time, a second apart in arrival."""
     batch = EventBatch.from_events(
         MarketDataEvent(
-            symbol="BTC", kind=Kind.TRADE, price=1.0, volume=2.0, timestamp=0, received=NOW + index * SECOND, source=DESK
+            symbol="BTC",
+            kind=Kind.TRADE,
+            price=1.0,
+            volume=2.0,
+            timestamp=0,
+            received=NOW + index * SECOND,
+            source=DESK,
         )
         for index in range(len(timestamps))
     )

@@ -137,6 +137,7 @@ async def test_without_stamps_the_application_is_the_clock(venue: Venue) -> None
     async with receiver_of(venue, stamps=False) as receiver:
         await venue.send(framed(1))
         assert (await gathered(receiver, 1)).column("clock") == [ClockSource.APPLICATION]
+        assert "1 reads stamped by application" in repr(receiver)
 
 
 async def test_a_broken_connection_is_made_again_and_the_half_message_discarded(venue: Venue) -> None:
