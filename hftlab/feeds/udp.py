@@ -44,7 +44,7 @@ class UdpReceiver:
 
     ::
 
-        async with hl.feeds.UdpReceiver(("127.0.0.1", 5000), parse, clock=lab.clock) as receiver:
+        async with hl.feeds.UdpReceiver(("127.0.0.1", 5000), parse, clock=lab.system_clock) as receiver:
             lab.bus.attach(receiver)                        # told to pause when the bus is full
             await receiver.run(lab.bus.publish_batch)       # or: async for batch in receiver: …
 
