@@ -12,8 +12,8 @@ The packages, in the order in which an event meets them::
     flow        what gives way under load: rules, breakers, throttles
     memory      how much memory there is left
     ring        the buffers underneath
-    clock       what time it is
-    metrics     histograms of latencies, and rates
+    clock       what time it is, and how well that is known: NTP, stamps, skew
+    metrics     histograms of latencies, events' journeys, and rates
     monitor     what flowed past, counted and pictured
     widgets     all of it live in the notebook
     lab, cli    all of it together, for notebooks and for the command line
@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hftlab import bus, errors, feeds, flow, memory, metrics, monitor, sequence, sim, widgets
+    from hftlab import bus, clock, errors, feeds, flow, memory, metrics, monitor, sequence, sim, widgets
     from hftlab.bus import BusStatistics, EventBus, Flow, Overflow, Priorities
-    from hftlab.clock import SystemClock, VirtualClock
+    from hftlab.clock import ClockState, Skew, SystemClock, VirtualClock
     from hftlab.ending import run
     from hftlab.events import (
         ClockSource,
@@ -86,22 +86,22 @@ _HOMES = {
     "hftlab.streams": ("RedisStreamManager", "EmbeddedServer"),
     "hftlab.ring": ("Ring",),
     "hftlab.sequence": ("Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator"),
-    "hftlab.clock": ("SystemClock", "VirtualClock"),
+    "hftlab.clock": ("SystemClock", "VirtualClock", "ClockState", "Skew"),
     "hftlab.metrics": ("Histogram",),
 }  # fmt: skip
-_PACKAGES = ("bus", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
+_PACKAGES = ("bus", "clock", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "__version__",
     "Lab", "run", "EventBus", "Replay", "EventProcessor", "RetryPolicy", "RedisStreamManager", "EmbeddedServer", "Ring",
-    "SystemClock", "VirtualClock",
+    "SystemClock", "VirtualClock", "ClockState", "Skew",
     "Event", "MarketDataEvent", "OrderEvent", "FillEvent", "SignalEvent", "EventBatch", "EventType", "Kind", "Side",
     "OrderType", "Priority", "ClockSource", "Flags", "Source", "NumberRule", "TimePolicy",
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
     "BusStatistics", "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings",
     "OverloadChange", "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",
-    "bus", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
+    "bus", "clock", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
 
