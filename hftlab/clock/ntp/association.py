@@ -12,6 +12,8 @@ from hftlab.clock.ntp.sockets import Answer, Endpoint, Server, ask, resolve
 from hftlab.clock.ntp.wire import Reason, Refusal
 from hftlab.clock.stamps import Trust
 
+_SILENT_AFTER = 3
+
 
 class Association:
     """One server: where it is, when it is asked next, and counts of everything that came back.
@@ -26,6 +28,7 @@ class Association:
         self.endpoint: Endpoint | None = None
         self.exchange: Exchange | None = None
         self.last_error: Refusal | None = None
+        self.last_outcome: Reason | None = None
         self.answered = 0
         self.refused: Counter[Reason] = Counter()
         self.stamps: Counter[Trust] = Counter()
@@ -46,6 +49,18 @@ class Association:
     def moved(self) -> bool:
         """Whether the name stands for another server now than at the last answer: what that said is another's word."""
         return self._answered_at not in (None, self.endpoint)
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether its word counts, or is still to be waited for: not once it is clear that none will come.
+
+        It may be late at first, and single packets are lost: three must be, before silence is an answer.
+        """
+        if self.polling.ended:
+            return False
+        if self.polling.reach or self.last_outcome is None:
+            return True
+        return self.last_outcome is Reason.TIMEOUT and self.polling.asked < _SILENT_AFTER
 
     async def ask(self) -> Answer:
         """Ask once; ``settle`` must be called with what comes of it.
@@ -88,7 +103,7 @@ class Association:
             self.polling.answered(now_ns, steady=steady, spread=spread)
             return
         self.refused[outcome.reason] += 1
-        self.last_error = outcome
+        self.last_error, self.last_outcome = outcome, outcome.reason
         if outcome.reason is Reason.KISS:
             self.polling.kissed(now_ns, outcome.kiss, poll_s=outcome.poll_s, spread=spread)
         else:

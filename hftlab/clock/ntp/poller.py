@@ -57,10 +57,11 @@ class NtpPoller:
         poller.statistics()
 
     Servers are ``host``, ``host:port``, an address or ``[v6 address]:port``. Three are the fewest that can outvote one
-    that is wrong; of one, or of two that agree, nobody could tell. Each is asked every ``min_poll_s`` to ``max_poll_s``
-    seconds (see ``polling``: at least 16 for public servers, 1/16 for one's own), after a burst of ``burst``; an answer
-    is waited for ``timeout_s``. ``on_estimate`` is called with each Estimate, after the clock. ``stamps=False`` takes
-    arrivals' times in the application, for comparison.
+    that is wrong; of one, or of two that agree, nobody could tell. UTC is what more than half of them agree on, not
+    counting those that can't be used, or have been silent from the start, three times. Each is asked every
+    ``min_poll_s`` to ``max_poll_s`` seconds (see ``polling``: at least 16 for public servers, 1/16 for one's own),
+    after a burst of ``burst``; an answer is waited for ``timeout_s``. ``on_estimate`` is called with each Estimate,
+    after the clock. ``stamps=False`` takes arrivals' times in the application, for comparison.
 
     All on one loop's thread. A question costs about 0.3 ms of it. Raises ValidationError for settings that can't be.
     """
@@ -99,6 +100,7 @@ class NtpPoller:
         self._estimator = Estimator(names)
         self._estimate: Estimate | None = None
         self._estimates = self._undecided = self._restarts = 0
+        self._decided = False
         self._running = False
         self._slept_ns = asleep_ns()
 
@@ -180,7 +182,10 @@ class NtpPoller:
         steady = self._estimator.stable
         for one, answer in answers:
             one.settle(answer, steady=steady)
-        if estimate is None:
+        # The first to answer is not believed because the others are slower: it may be the one that is wrong.
+        voters = sum(one.may_vote for one in self._associations)
+        self._decided = estimate is not None and 2 * len(estimate.servers) > voters
+        if estimate is None or not self._decided:
             self._undecided += heard
             return None
         if heard:  # without news, an older estimate would only be repeated
@@ -221,7 +226,7 @@ class NtpPoller:
         return ServerStatistics(
             server=one.name,
             address="" if one.endpoint is None else str(one.endpoint),
-            state=_state(one, view.verdict),
+            state=_state(one, view.verdict if self._decided else ""),
             stratum=None if one.exchange is None else one.exchange.stratum,
             reach=one.polling.reach,
             offset_ns=None if view.offset_ns is None else now_ns + view.offset_ns - self.clock.now_ns(),

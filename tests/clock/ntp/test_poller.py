@@ -11,8 +11,10 @@ import pytest
 
 from hftlab.clock import SystemClock
 from hftlab.clock.estimate import ClockState, Estimate
+from hftlab.clock.ntp import association
 from hftlab.clock.ntp import poller as module
 from hftlab.clock.ntp.poller import NtpPoller
+from hftlab.clock.ntp.sockets import Endpoint, Server, resolve
 from hftlab.clock.ntp.statistics import ServerState
 from hftlab.errors import BackgroundFailed, ValidationError
 from tests.clock.ntp.simulated import Behaviour, SimulatedServer, Truth, simulated
@@ -111,7 +113,6 @@ async def test_in_the_background_servers_are_asked_until_it_is_cancelled() -> No
     async with polled(Behaviour(), Behaviour(), Behaviour(lost=0.5)) as (poller, servers):
         async with running(poller):
             await until(lambda: all(one.did["answered"] >= 4 for one in servers))
-            assert poller.running
             assert repr(poller).endswith("; running)")
             with pytest.raises(BackgroundFailed, match="runs already"):
                 await poller.run()
@@ -132,18 +133,15 @@ async def test_a_server_that_comes_back_at_the_same_address_is_used_again() -> N
 async def test_a_name_that_moves_is_looked_up_again_and_what_the_old_server_said_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hftlab.clock.ntp import association
-
     async with simulated(Truth(0), [Behaviour(), Behaviour(error_ns=10**9)], random.Random(1)) as servers:
         ports = [int(one.name.rpartition(":")[2]) for one in servers]
-        real = association.resolve
-        lookups = []
+        lookups: list[str] = []
 
-        async def resolve(server: association.Server) -> list[association.Endpoint]:
+        async def moving(server: Server) -> list[Endpoint]:
             lookups.append(server.name)
-            return await real(server._replace(host="127.0.0.1", port=ports[min(len(lookups), 2) - 1]))
+            return await resolve(server._replace(host="127.0.0.1", port=ports[min(len(lookups), 2) - 1]))
 
-        monkeypatch.setattr(association, "resolve", resolve)
+        monkeypatch.setattr(association, "resolve", moving)
         poller = NtpPoller("ntp.example.org", SystemClock(), **(QUICK | {"timeout_s": 0.02}))  # type: ignore[arg-type]
         assert await poller.poll_once() is not None
         await poller.poll_once()
@@ -225,3 +223,23 @@ async def test_what_is_shown_is_short_and_whole() -> None:
 def test_settings_that_can_not_be_are_refused(servers: Sequence[str], settings: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         NtpPoller(servers, SystemClock(), **settings)  # type: ignore[arg-type]
+
+
+async def test_the_first_to_answer_is_not_believed_because_the_others_are_slower() -> None:
+    honest = Behaviour(back_s=(0.05, 0.05))
+    seen: list[Estimate] = []
+    async with polled(Behaviour(error_ns=10**9), honest, honest, on_estimate=seen.append) as (poller, servers):
+        async with running(poller):
+            await until(lambda: seen)
+        assert holds(seen[0], servers[0].truth)
+        assert len(seen[0].servers) == 2
+        assert poller.statistics().undecided >= 1
+
+
+async def test_silence_is_an_answer_after_three_times() -> None:
+    async with polled(Behaviour(), Behaviour(lost=1.0), timeout_s=0.02) as (poller, servers):
+        assert await poller.poll_once() is None
+        assert poller.statistics().servers[0].state is ServerState.CANDIDATE
+        assert await poller.poll_once() is None
+        assert holds(await poller.poll_once(), servers[0].truth)
+        assert poller.statistics().servers[0].state is ServerState.ALONE

@@ -201,8 +201,8 @@ async def test_a_cross_check_that_gets_no_answer_says_why() -> None:
 
 
 def test_two_clients_that_contradict_each_other_are_said_to_disagree() -> None:
-    told = {"offset_ns": 0, "delay_ns": 10_000, "ntplib_delay_ns": 10_000}
-    assert CrossCheck(server="s", ntplib_offset_ns=12_000, **told).agrees
-    apart = CrossCheck(server="s", ntplib_offset_ns=12_001, **told)
+    close = CrossCheck(server="s", offset_ns=0, delay_ns=10_000, ntplib_offset_ns=12_000, ntplib_delay_ns=10_000)
+    assert close.agrees
+    apart = CrossCheck(server="s", offset_ns=0, delay_ns=10_000, ntplib_offset_ns=12_001, ntplib_delay_ns=10_000)
     assert not apart.agrees
     assert repr(apart) == "CrossCheck(s: ours 0.0 us, ntplib's 12.0 us, difference -12.0 us, they DISAGREE)"

@@ -23,4 +23,5 @@ from tests.faults.scenarios import (  # noqa: F401
     storm,
     told_to_end,
     trimmed_ahead,
+    wrong_time,
 )
