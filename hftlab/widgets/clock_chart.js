@@ -80,7 +80,6 @@ class ClockChart extends Drawing {
     this.box = null;
     const { series, chart, pen } = this;
     if (!series || !series.count) {
-      this.say(chart ? chart.nothing : "", sheet);
       return;
     }
     const { width, height, colour } = sheet;

@@ -103,6 +103,8 @@ function startClock(parts, ask, signal) {
     chart: (shown) => {
       fillSelect(parts.window, shown.windows, shown.window);
       chart.setChart(shown);
+      // Nothing to draw: what there is to say stands above.
+      parts.canvas.hidden = parts.keys.hidden = !chart.series.count;
     },
     servers: (servers) => showServers(parts, servers),
     fault: (fault) => showFault(parts, fault),

@@ -16,7 +16,6 @@ MOST_POINTS = 600
 """About one for each second pixel; 14 kB, once a second at most."""
 WINDOWS = {"10 minutes": 600, "1 hour": 3_600, "1 day": 86_400, "all": None}
 STATE_CODES = {ClockState.UNSYNCED: 0, ClockState.HOLDOVER: 1, ClockState.SYNCED: 2}
-NOTHING = "nobody compares this clock with UTC"
 
 
 def series(readings: Sequence[ClockReading], window: str) -> dict[str, Any]:
@@ -46,7 +45,6 @@ def series(readings: Sequence[ClockReading], window: str) -> dict[str, Any]:
         "points": points.tobytes(),
         "window": window,
         "windows": [[name, name] for name in WINDOWS],
-        "nothing": NOTHING,
     }
 
 

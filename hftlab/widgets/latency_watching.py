@@ -60,7 +60,7 @@ class LatencyWatching:
         self._misread: HftlabError | None = None
         self._shown: dict[str, Any] = {}
         self._asked: tuple[Any, ...] = ()
-        self._counted: list[tuple[int, ...]] = []
+        self._counted: list[tuple[tuple[Any, ...], ...]] = []
         self._drawn: list[Histogram] = []
         self._listed: list[str] = []
         self._moved, self._stale, self._table_at = False, True, 0.0
@@ -99,7 +99,7 @@ class LatencyWatching:
     def keep(self, name: str = "") -> None:
         """Keep what is measured so far as what is compared with."""
         frozen = self.latency.copy()
-        self.compare(frozen, name or f"kept at {format_time(self._clock.now_ns())[11:19]}")
+        self.compare(frozen, name or f"kept at {format_time(self._clock.now_ns())[11:19]} UTC")
 
     def receive(self, content: object, now: float) -> None:
         """Take one message of a view; what is wrong with it is shown, never raised."""
@@ -174,7 +174,7 @@ class LatencyWatching:
         if looked_at is None:
             return {}, None
         parts = self._new(now)
-        return parts, max(looked_at, PACE_S if parts and self._moved else STANDING_S)
+        return parts, max(looked_at, PACE_S if self._moved else STANDING_S)
 
     def everything(self) -> dict[str, Any]:
         """All parts, whoever looks: for a view that is made now."""
@@ -238,8 +238,11 @@ class LatencyWatching:
         }
 
 
-def _recorded(stages: Mapping[Stage, Histogram]) -> tuple[int, ...]:
-    return tuple(histogram.recorded for histogram in stages.values())
+def _recorded(stages: Mapping[Stage, Histogram]) -> tuple[tuple[Any, ...], ...]:
+    """What another look at the same stages is told apart by: a replay that ran again has as many values as before."""
+    return tuple(
+        (stage, each.recorded, each.mean if each.count else 0.0, each.maximum) for stage, each in stages.items()
+    )
 
 
 def _histogram(latency: Latency, stages: Mapping[Stage, Histogram], chosen: Chosen) -> Histogram:

@@ -32,8 +32,8 @@ def server(name, state=ServerState.TRUECHIMER, **values):
 
 class Poller:
     clock = clock
-    shown = (server("time.example.org"), server("ntp2.example.net:1123", address="[2001:db8::1]:1123", offset_ns=-240_000),
-             server("ntp3.example.net", offset_ns=90_000))
+    shown = (server("time.example.org"), server("ntp3.example.net", offset_ns=90_000),
+             server("ntp2.example.net:1123", address="[2001:db8::1]:1123", offset_ns=-240_000))
 
     @property
     def servers(self):
@@ -55,7 +55,7 @@ panel
 """
 OF_A_LAB = """
 import hftlab as hl
-lab = hl.Lab()
+lab = hl.Lab(ntp=[])
 panel = hl.widgets.ClockPanel(lab)
 panel
 """
@@ -113,7 +113,8 @@ async def test_a_labs_clock_that_nobody_compares_says_what_to_type(
 ) -> None:
     panel = await open_panel(notebook, lab_server, "clock-alone", OF_A_LAB)
     await expect(panel.locator(".hl-advice")).to_have_text('lab = hl.Lab(ntp=["time.example.org"])', timeout=SLOW_MS)
-    await expect(panel.locator(".hl-scroll")).to_be_hidden()
+    for part in (".hl-scroll", "canvas", ".hl-legend"):
+        await expect(panel.locator(part)).to_be_hidden()
     await notebook.page.wait_for_timeout(300)
     await notebook.page.screenshot(path=screenshots / "clock-alone.png")
     count = (
@@ -131,6 +132,7 @@ async def test_the_keyboard_reads_the_picture_and_the_notebook_keeps_its_hands_o
 ) -> None:
     panel = await open_panel(notebook, lab_server, "clock-keys")
     await notebook.execute("tell(50_000)")
+    await expect(panel.locator("canvas")).to_be_visible(timeout=SLOW_MS)
     await notebook.until("len(panel.chart['points']) >= 6 * 4 * 4")
     cells = await notebook.page.locator(".jp-Cell").count()
     canvas, press = panel.locator("canvas"), notebook.page.keyboard.press
@@ -161,10 +163,11 @@ for i in range(300):
     offset = 0.9 * offset + draws.gauss(0, 12_000)
     bound = bound + 150_000 if held else 340_000 + 60_000 * draws.random()
     state = ClockState.UNSYNCED if i < 4 else ClockState.HOLDOVER if held else ClockState.SYNCED
-    clock.history.add(ClockReading(
-        now_ns=base_ns + i * 10**10, offset_ns=int(offset), bound_ns=1_000_000_000 if i < 4 else int(bound), state=state,
-        drift_ppb=-12_300 + draws.gauss(0, 150), slew_ppb=-12_300 + max(-500_000.0, min(500_000.0, 0.4 * offset))),
-        Estimate(0, 0, 1))
+    bound_ns = 1_000_000_000 if i < 4 else int(bound)
+    slew_ppb = -12_300 + max(-500_000.0, min(500_000.0, 0.4 * offset))
+    drift_ppb = -12_300 + draws.gauss(0, 150)
+    past = ClockReading(base_ns + i * 10**10, int(offset), bound_ns, state, drift_ppb, slew_ppb)
+    clock.history.add(past, Estimate(0, 0, 1))
 tell(12_000)
 Poller.shown = (*Poller.shown, LIAR, GONE)
 """

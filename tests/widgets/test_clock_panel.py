@@ -43,7 +43,7 @@ async def test_the_view_needs_nothing_from_the_network_and_makes_no_markup(comms
 
 
 async def test_a_clock_of_a_lab_that_names_no_server_is_shown_with_what_to_type(comms: list[FakeComm]) -> None:
-    lab = hl.Lab()
+    lab = hl.Lab(ntp=[])
     panel = hl.widgets.ClockPanel(lab)
     assert panel.clock is lab.system_clock
     assert panel.status["clock"] == "UNSYNCED"

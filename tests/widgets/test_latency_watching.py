@@ -204,6 +204,16 @@ def test_a_run_that_began_anew_is_followed() -> None:
     assert parts["table"]["nothing"]
 
 
+def test_a_run_again_with_as_many_values_is_another_one() -> None:
+    source = SimpleNamespace(latency=Latency(filled()))
+    watched = Watched(source)
+    before = watched.everything["picture"]["percent"]
+    source.latency = Latency(filled(scale=2.0))
+    parts, _ = watched.look()
+    assert parts["picture"]["percent"] != before
+    assert {"stack", "table"} <= set(parts)
+
+
 def test_until_somebody_chooses_what_there_is_is_shown() -> None:
     replayed = journey("replay")
     watched = Watched(Latency(replayed))
