@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tqdm.auto import tqdm
 
 from hftlab.bus.kernels import warm as warm_bus
+from hftlab.clock.kernels import warm as warm_clocks
 from hftlab.metrics.journeys.kernels import warm as warm_journeys
 from hftlab.metrics.kernels import warm as warm_histograms
 from hftlab.ring.kernels import warm as warm_rings
@@ -34,6 +35,7 @@ def compile_kernels() -> int:
 def _compiled() -> Iterator[int]:
     yield warm_rings()
     yield warm_bus()
+    yield warm_clocks()
     yield warm_histograms()
     yield warm_journeys()
     for _ in compiling_order():

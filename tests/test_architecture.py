@@ -54,7 +54,7 @@ RULES = Rules(
     | {
         "research": frozenset(ENGINE),
         "widgets": EVERYTHING - {"arguments", "cli", FRONT_DOOR},
-        "compiling": row("ring bus metrics sequence"),
+        "compiling": row("ring bus clock metrics sequence"),
         "ending": row("supervise"),
         "lab": EVERYTHING,
         "arguments": row(),

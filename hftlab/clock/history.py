@@ -20,19 +20,25 @@ KEPT = 4_096
 
 
 class Noted(NamedTuple):
-    """An estimate, and the clock's reading when it had been taken into account."""
+    """A reading, and the estimate that had just been taken into account.
+
+    None where there was none: the state was found to be another, or the clock was told to step.
+    """
 
     reading: ClockReading
-    estimate: Estimate
+    estimate: Estimate | None
 
 
 class ClockHistory:
-    """The latest 4,096 estimates with the clock's readings, the oldest first. A table and a picture of them."""
+    """The clock's latest 4,096 readings, at estimates and changes of its state, the oldest first: a table, a picture.
+
+    A change of the state shows when somebody next looks at the clock. Any thread may read it meanwhile.
+    """
 
     def __init__(self) -> None:
         self._noted: deque[Noted] = deque(maxlen=KEPT)
 
-    def add(self, reading: ClockReading, estimate: Estimate) -> None:
+    def add(self, reading: ClockReading, estimate: Estimate | None) -> None:
         """Keep one."""
         self._noted.append(Noted(reading, estimate))
 
@@ -48,11 +54,12 @@ class ClockHistory:
         return len(self._noted)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row an estimate: ``at`` (UTC), ``offset_ns`` that was missing, ``bound_ns``, ``state``, ``drift_ppb``,
-        ``slew_ppb``, ``jitter_ns``, ``wander_ppb``, ``servers`` that agreed, ``falsetickers``."""
+        """A row a reading: ``at`` (UTC), ``offset_ns`` that was missing, ``bound_ns``, ``state``, ``drift_ppb``,
+        ``slew_ppb``; and of its estimate ``jitter_ns``, ``wander_ppb``, ``servers`` that agreed, ``falsetickers``."""
         import pandas as pd
 
         kept = list(self)
+        estimates = [one.estimate for one in kept]
         return pd.DataFrame(
             {
                 "at": pd.DatetimeIndex(np.array([one.reading.now_ns for one in kept], "M8[ns]"), tz="UTC"),
@@ -61,10 +68,10 @@ class ClockHistory:
                 "state": [one.reading.state.value for one in kept],
                 "drift_ppb": np.array([one.reading.drift_ppb for one in kept], np.float64),
                 "slew_ppb": np.array([one.reading.slew_ppb for one in kept], np.float64),
-                "jitter_ns": np.array([one.estimate.jitter_ns for one in kept], np.int64),
-                "wander_ppb": np.array([one.estimate.wander_ppb for one in kept], np.float64),
-                "servers": [", ".join(one.estimate.servers) for one in kept],
-                "falsetickers": [", ".join(one.estimate.falsetickers) for one in kept],
+                "jitter_ns": pd.array([None if one is None else one.jitter_ns for one in estimates], "Int64"),
+                "wander_ppb": np.array([np.nan if one is None else one.wander_ppb for one in estimates], np.float64),
+                "servers": ["" if one is None else ", ".join(one.servers) for one in estimates],
+                "falsetickers": ["" if one is None else ", ".join(one.falsetickers) for one in estimates],
             }
         )
 
@@ -79,4 +86,4 @@ class ClockHistory:
             return "ClockHistory(nothing yet)"
         latest = self._noted[-1].reading
         offset = f"{latest.offset_ns / 1e3:+,.1f} µs"
-        return f"ClockHistory({len(self):,} estimates, the latest {latest.state.value}, {offset})"
+        return f"ClockHistory({len(self):,} readings, the latest {latest.state.value}, {offset})"

@@ -6,7 +6,12 @@ number of threads without a lock (a seqlock): ``VERSION`` is odd while the line 
 even version. So who still sees the old line read its counter before the new one began, and time never falls, across
 threads too. Loads are acquire, stores release, and a fence keeps the second look behind the counter.
 
+A change is one call of compiled code, ``bend``, and not steps in Python between which the version is odd: a reader may
+hold the interpreter's lock (a kernel without ``nogil``), and would wait for ever for a writer that waits for the lock.
+So readers wait for 0.1 µs; or, if the operating system puts the writer to sleep just then, until that goes on.
+
 The loads and stores stand in this file because numba's cache on disk knows only the file of the kernel itself.
+``line.LONGEST_BEND_NS`` is here again for the same reason.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ BLOCK_WORDS = 8
 _WORD = 8
 _CLOCK_MONOTONIC = 1
 _INT64 = ir.IntType(64)
+_LONGEST_BEND_NS = 1 << 53
 
 
 def _instruction(
@@ -89,6 +95,12 @@ def _as_float(bits: int) -> float:
     return float(struct.unpack("<d", struct.pack("<q", int(bits)))[0])
 
 
+@_instruction(lambda builder, number: builder.bitcast(number, _INT64), takes=types.float64)
+def _as_bits(number: float) -> int:
+    """The bits of a float64."""
+    return int(struct.unpack("<q", struct.pack("<d", number))[0])
+
+
 def _read_monotonic(builder: Any) -> Any:
     """A call of ``clock_gettime(CLOCK_MONOTONIC)``, which is what ``perf_counter_ns`` reads."""
     spec = cgutils.alloca_once(builder, ir.ArrayType(_INT64, 2))  # type: ignore[no-untyped-call]  # numba has no types
@@ -132,26 +144,58 @@ def now_ns(block: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def change(block: int) -> None:
-    """Have readers wait: the line is about to change. One writer."""
-    _store(block, _load(block) + 1)
-    _fence()
+def place(block: int, begin: int, shown: int, slew: float, end: int, end_shown: int, rate: float) -> None:
+    """Write a line's words, in the order of ``Line``; for a block that nobody reads yet, or whose version is odd."""
+    _store(block + BEGIN * _WORD, begin)
+    _store(block + SHOWN * _WORD, shown)
+    _store(block + SLEW * _WORD, _as_bits(slew))
+    _store(block + END * _WORD, end)
+    _store(block + END_SHOWN * _WORD, end_shown)
+    _store(block + RATE * _WORD, _as_bits(rate))
 
 
 @njit(cache=True, nogil=True)
-def changed(block: int, begin: int, shown: int, slew: int, end: int, end_shown: int, rate: int) -> None:
-    """Let readers go on, with another line; ``slew`` and ``rate`` are the bits of float64s."""
-    _store(block + BEGIN * _WORD, begin)
-    _store(block + SHOWN * _WORD, shown)
-    _store(block + SLEW * _WORD, slew)
-    _store(block + END * _WORD, end)
-    _store(block + END_SHOWN * _WORD, end_shown)
-    _store(block + RATE * _WORD, rate)
-    _store(block, _load(block) + 1)
+def bend_at(block: int, counter: int, at: int, utc: int, rate: float, least: int, most_gain: float, jump: int) -> None:
+    """``Line.toward(counter, target)``, operation by operation; the version is odd. The last six are the target's."""
+    shown = shown_at(block, counter)
+    elapsed = counter - at
+    missing = utc + elapsed + math.floor(elapsed * rate) - shown
+    if jump != 0 and missing > 0:
+        shown += missing
+        missing = 0
+    needed = float(abs(missing)) / most_gain
+    length = _LONGEST_BEND_NS
+    if needed < _LONGEST_BEND_NS:
+        length = max(least, math.ceil(needed))
+    slew = rate + min(max(float(missing) / float(length), -most_gain), most_gain)
+    place(block, counter, shown, slew, counter + length, shown + length + math.floor(length * slew), rate)
+
+
+@njit(cache=True, nogil=True)
+def bend(block: int, at: int, utc: int, rate: float, least: int, most_gain: float, jump: int) -> int:
+    """Have the line go on toward a target from now on; return the counter at which it does. One writer at a time."""
+    version = _load(block)
+    _store(block, version + 1)
+    # Before the counter is read: a reader who misses this has read its own before.
+    _fence()
+    counter = counter_ns()
+    bend_at(block, counter, at, utc, rate, least, most_gain, jump)
+    _store(block, version + 2)
+    return counter
+
+
+_I, _F = types.int64, types.float64
+_SIGNATURES = (
+    (shown_at, (_I, _I)),
+    (now_ns, (_I,)),
+    (place, (_I, _I, _I, _F, _I, _I, _F)),
+    (bend_at, (_I, _I, _I, _I, _F, _I, _F, _I)),
+    (bend, (_I, _I, _I, _F, _I, _F, _I)),
+)
 
 
 def warm() -> int:
     """Compile every kernel that Python calls into numba's cache on disk, or load what is there; return how many."""
-    for kernel, integers in ((shown_at, 2), (now_ns, 1), (change, 1), (changed, 7)):
-        cast(Any, kernel).compile((types.int64,) * integers)
-    return 4
+    for kernel, signature in _SIGNATURES:
+        cast(Any, kernel).compile(signature)
+    return len(_SIGNATURES)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import html
-import struct
-import sys
 import threading
 import time
+from math import floor
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from hftlab.clock.discipline import Discipline
 from hftlab.clock.estimate import ClockReading, ClockState, Estimate
 from hftlab.clock.history import ClockHistory
-from hftlab.clock.line import Line
-from hftlab.errors import NotStarted
+from hftlab.clock.line import Line, Target
+from hftlab.errors import HftlabError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 _perf_counter_ns = time.perf_counter_ns
+
+# What ``now_ns`` goes by: an offset while nobody has disciplined the clock, else what the line has behind its bend, in
+# an exact tuple, as a NamedTuple takes twice as long to take apart. Its ``end_ns``, ``end_shown_ns``, ``rate``; itself.
+_Shown: TypeAlias = int | tuple[int, int, float, Line]
 
 
 class SystemClock:
@@ -30,7 +33,8 @@ class SystemClock:
     ``discipline`` is told (an ``NtpPoller`` does it) is slewed in, by ``max_slew_ppm`` at most, 500 unless told: an
     offset of 1 ms takes 2 s, one of 1 s half an hour. Until then ``reading().offset_ns`` is what is missing, and
     ``utc_ns()`` the best estimate. SYNCED while estimates come in; HOLDOVER when none has come for
-    ``holdover_after_s``, from when on the bound grows unattended; UNSYNCED when it passes ``unsynced_bound_ns``.
+    ``holdover_after_s`` (None: 300 s, or four times what lay between the latest two), from when on the bound grows
+    unattended; UNSYNCED when it passes ``unsynced_bound_ns``, and after the machine has slept.
 
     Any thread may ask and discipline, and no thread ever sees time fall, nor sees it fall behind what another thread
     was told before. Compiled code asks ``clock.kernels.now_ns(clock.address)``. Raises ValidationError for settings out
@@ -41,7 +45,7 @@ class SystemClock:
         self,
         *,
         max_slew_ppm: float = 500.0,
-        holdover_after_s: float = 300.0,
+        holdover_after_s: float | None = None,
         unsynced_bound_ns: int = 1_000_000_000,
     ) -> None:
         counter_ns, utc_ns = _anchor()
@@ -51,13 +55,13 @@ class SystemClock:
             holdover_after_s=holdover_after_s,
             unsynced_bound_ns=unsynced_bound_ns,
         )
-        # What readers go by: the offset alone while nobody has disciplined it, else a line, None while it changes.
-        self._shown: int | Line | None = utc_ns - counter_ns
-        self._before: int | Line = self._shown
+        self._shown: _Shown | None = utc_ns - counter_ns  # None while it changes
         self._lock = threading.RLock()
         self._writer = 0
+        self._held_ns: int | None = None
         self._block: npt.NDArray[np.int64] | None = None
         self._asleep_ns = asleep_ns()
+        self._state = ClockState.UNSYNCED
         self.history = ClockHistory()
         """What it was told and what it was like then: ``.to_frame()``, ``.figure()``."""
 
@@ -68,15 +72,33 @@ class SystemClock:
         # Whoever changes the line takes it away before he reads the counter at which the new one begins. So who still
         # finds the same line after reading the counter has read it before that.
         while True:
-            line = self._shown
+            shown = self._shown
             counter_ns = _perf_counter_ns()
-            if line is self._shown and line is not None:
-                return counter_ns + line if type(line) is int else _at(line, counter_ns)
+            if shown is self._shown and shown is not None:
+                if type(shown) is int:
+                    return counter_ns + shown
+                end_ns, end_shown_ns, rate, line = shown  # type: ignore[misc]  # an exact type, mypy thinks of bool
+                elapsed_ns = counter_ns - end_ns
+                if elapsed_ns >= 0:
+                    return end_shown_ns + elapsed_ns + floor(elapsed_ns * rate)
+                return line.at(counter_ns)
             if self._writer == threading.get_ident():
-                # A signal's handler, in the very thread that is changing the line: it would wait for itself.
-                return _at(self._before, counter_ns)
+                return self._hold()
             with self._lock:
-                pass
+                if self._shown is None:
+                    self._settle(self._discipline.line)  # two interrupts in a row cut the writer's own end short
+
+    def _hold(self) -> int:
+        """A signal's handler asks, in the very thread that is changing the line: it would wait for itself.
+
+        Time stands still for it. Where the counter at which the new line begins may have been read, ``_held_ns`` is
+        from before that; where it may not, the old line is still right, and what it shows is held from here on.
+        """
+        held_ns = self._discipline.line.at(_perf_counter_ns())
+        # A handler may have come during that call; none comes between this look and what follows it.
+        if self._held_ns is None:
+            self._held_ns = held_ns
+        return self._held_ns
 
     def utc_ns(self) -> int:
         """The best estimate of UTC, in ns: what is shown, and what is missing. It may step with each news, back too."""
@@ -86,7 +108,14 @@ class SystemClock:
         """What it shows, what is missing to UTC, within what bound, and its state; all of one moment. About 10 µs."""
         with self._lock:
             self._look_for_sleep()
-            return self._discipline.reading(_perf_counter_ns())
+            reading = self._discipline.reading(_perf_counter_ns())
+            if reading.state is not self._state:
+                self._note(reading, None)
+            return reading
+
+    def _note(self, reading: ClockReading, estimate: Estimate | None) -> None:
+        self._state = reading.state
+        self.history.add(reading, estimate)
 
     @property
     def state(self) -> ClockState:
@@ -119,9 +148,15 @@ class SystemClock:
         """Take an estimate of UTC into account, from now on; returns the reading then. About 30 µs. Any thread."""
         with self._lock:
             self._look_for_sleep()
-            self._change(estimate)
+            if self._shown is None:  # in a signal's handler, in the very thread that is changing the line
+                self._discipline.refused += 1
+                return self.reading()
+            target = self._discipline.accept(_perf_counter_ns(), estimate)
+            if target is not None:
+                self._change(target)
             reading = self._discipline.reading(_perf_counter_ns())
-            self.history.add(reading, estimate)
+            if target is not None or reading.state is not self._state:
+                self._note(reading, estimate if target is not None else None)
             return reading
 
     def step_forward(self) -> int:
@@ -130,57 +165,62 @@ class SystemClock:
         Never done by itself. Whoever measures durations by this clock sees the jump.
         """
         with self._lock:
-            before_ns = self.reading().offset_ns
-            self._change(None)
-            return max(before_ns, 0)
+            missing_ns = self.reading().offset_ns
+            target = self._discipline.target(jump=True)
+            if target is None or missing_ns <= 0 or self._shown is None:
+                return 0
+            self._change(target)
+            self._note(self._discipline.reading(_perf_counter_ns()), None)
+            return missing_ns
 
-    def _change(self, estimate: Estimate | None) -> None:
-        """Another line, from the counter's next reading on. The lock is held."""
-        before = self._shown
-        assert before is not None
-        self._before, self._writer = before, threading.get_ident()
+    def _change(self, target: Target) -> None:
+        """Another line, from the counter's next reading on. The lock is held, and nothing is being changed."""
+        line = self._discipline.line
+        self._held_ns, self._writer = None, threading.get_ident()
         try:
             self._shown = None
-            if self._block is not None:
-                _kernels().change(self._block.ctypes.data)
-            counter_ns = _perf_counter_ns()
-            known = self._discipline
-            line = known.step_forward(counter_ns) if estimate is None else known.update(counter_ns, estimate)
-            before = line if known.estimate is not None else before
+            self._hold()
+            if self._block is None:
+                line = line.toward(_perf_counter_ns(), target)
+            else:
+                _kernels().bend(self._block.ctypes.data, *target)
         finally:
-            if self._block is not None:
-                _publish(self._block, self._discipline.line)
-            self._shown = before
-            self._writer = 0
+            # Also where an interrupt came meanwhile: then Python and compiled code go on by the same line, old or new.
+            self._settle(line)
+
+    def _settle(self, line: Line) -> None:
+        """Let readers go on, by ``line``; by the one that compiled code has, where that is so. The lock is held."""
+        if self._block is not None:
+            line = _line_in(self._block)
+        self._discipline.line = line
+        self._writer = 0
+        self._shown = line.end_ns, line.end_shown_ns, line.rate, line
 
     def _look_for_sleep(self) -> None:
         asleep = asleep_ns()
-        if asleep - self._asleep_ns > _SLEPT_NS:
-            self._discipline.suspended()
+        slept_ns = asleep - self._asleep_ns
+        if slept_ns > _SLEPT_NS:
+            self._discipline.suspended(slept_ns)
         self._asleep_ns = asleep
 
     @property
     def address(self) -> int:
         """Where compiled code finds it: for ``hftlab.clock.kernels.now_ns``. The clock must be kept alive meanwhile.
 
-        The first call loads numba (0.3 s). Raises NotStarted where the counter is another clock than compiled code
-        reads (not on Linux).
+        The first call loads numba (0.3 s). Raises HftlabError where Python's counter is another clock than the one that
+        compiled code reads (it is not on Linux).
         """
         with self._lock:
             if self._block is None:
-                if not sys.platform.startswith("linux"):
-                    raise NotStarted(
-                        "compiled code reads Linux's CLOCK_MONOTONIC, and this machine's perf_counter is "
-                        f"{time.get_clock_info('perf_counter').implementation}; ask clock.now_ns() from Python instead"
-                    )
+                _check_counter()
                 import numpy as np
 
                 words = _kernels().BLOCK_WORDS
                 memory = np.zeros(2 * words, np.int64)
                 first = -memory.ctypes.data // 8 % words
-                self._block = memory[first : first + words]
-                self._block[_kernels().VERSION] = 1  # as if it were being changed
-                _publish(self._block, self._discipline.line)
+                block = memory[first : first + words]
+                _kernels().place(block.ctypes.data, *self._discipline.line)
+                self._block = block
             return int(self._block.ctypes.data)
 
     def __repr__(self) -> str:
@@ -197,7 +237,7 @@ class SystemClock:
             "offset to UTC": f"{reading.offset_ns / 1e3:+,.1f} µs" if known else "nobody has compared it with UTC",
             "bound": f"± {reading.bound_ns / 1e3:,.1f} µs" if reading.bound_ns is not None else "none is known",
             "drift of the counter": f"{reading.drift_ppb / 1e3:+,.3f} ppm",
-            "estimates": f"{len(self.history):,}, {self.refused:,} refused",
+            "estimates refused": f"{self.refused:,}",
         }
         cells = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in rows.items())
         return f"<div><b>SystemClock</b><table>{cells}</table></div>"
@@ -231,14 +271,21 @@ def _anchor() -> tuple[int, int]:
     return best[1], best[2]
 
 
-def _at(line: int | Line, counter_ns: int) -> int:
-    return counter_ns + line if isinstance(line, int) else line.at(counter_ns)
+def _check_counter() -> None:
+    read = time.get_clock_info("perf_counter").implementation
+    if read != "clock_gettime(CLOCK_MONOTONIC)" or time.CLOCK_MONOTONIC != 1:
+        raise HftlabError(
+            f"compiled code reads Linux's CLOCK_MONOTONIC, and perf_counter is {read} here; "
+            "ask clock.now_ns() from Python instead, and hand the time to the kernel"
+        )
 
 
-def _publish(block: npt.NDArray[np.int64], line: Line) -> None:
-    slew, rate = (struct.unpack("<q", struct.pack("<d", gain))[0] for gain in (line.slew, line.rate))
-    _kernels().changed(
-        block.ctypes.data, line.begin_ns, line.shown_ns, slew, line.end_ns, line.end_shown_ns, rate
+def _line_in(block: npt.NDArray[np.int64]) -> Line:
+    words = _kernels()
+    gains = block.view("f8")
+    return Line(
+        int(block[words.BEGIN]), int(block[words.SHOWN]), float(gains[words.SLEW]),
+        int(block[words.END]), int(block[words.END_SHOWN]), float(gains[words.RATE]),
     )  # fmt: skip
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
+from numba import njit
 
 from hftlab.clock import ClockState, Estimate, SystemClock, kernels, system
+from hftlab.errors import HftlabError
 from tests.clock.ten_minutes import Watch, watch
+
+SECOND_NS = 1_000_000_000
 
 
 def estimate(clock: SystemClock, ahead_ns: int, bound_ns: int = 1_000) -> Estimate:
@@ -63,26 +69,76 @@ def test_no_thread_sees_time_fall_while_it_is_slewed_back_and_forth() -> None:
     assert min(found.readings) > 1_000
 
 
-def test_a_signal_that_comes_while_the_line_changes_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SystemClock()
-    told = estimate(clock, 1_000_000)
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("place", range(1, 4))
+def test_a_signal_that_comes_while_the_line_changes_neither_waits_for_itself_nor_sees_time_fall(
+    monkeypatch: pytest.MonkeyPatch, place: int, compiled: bool
+) -> None:
+    clock = SystemClock(max_slew_ppm=100_000)
+    if compiled:
+        assert clock.address
+    clock.discipline(estimate(clock, SECOND_NS))  # fast, and then slow: where an old line leads on, it is ahead
+    told = estimate(clock, -SECOND_NS)
     seen: list[int] = []
-    real, before = system._perf_counter_ns, clock.now_ns()
+    real, calls = system._perf_counter_ns, 0
 
     def interrupted() -> int:
-        monkeypatch.setattr(system, "_perf_counter_ns", real)
-        signal.raise_signal(signal.SIGUSR1)
-        return real()
+        nonlocal calls
+        calls += 1
+        counter_ns = real()
+        if calls == place:  # the counter has been read, and what was read has not been kept yet
+            signal.raise_signal(signal.SIGUSR1)
+        return counter_ns
 
-    handler = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(clock.now_ns()))
+    def ask(number: int, frame: object) -> None:
+        refused = clock.refused
+        seen.extend(clock.now_ns() for _ in range(3))
+        seen.append(kernels.now_ns(clock.address) if compiled else seen[-1])
+        clock.discipline(told)
+        assert clock.refused >= refused
+
+    handler = signal.signal(signal.SIGUSR1, ask)
     try:
-        with clock._lock:
-            monkeypatch.setattr(system, "_perf_counter_ns", interrupted)
-            clock._change(told)
+        before = clock.now_ns()
+        with monkeypatch.context() as patch:
+            patch.setattr(system, "_perf_counter_ns", interrupted)
+            clock.discipline(told)
     finally:
         signal.signal(signal.SIGUSR1, handler)
-    assert len(seen) == 1
-    assert before <= seen[0] <= clock.now_ns()
+    after = clock.now_ns()
+    assert len(seen) == 4, "the handler ran"
+    assert [before, *seen[:3], after] == sorted([before, *seen[:3], after])
+    assert before <= seen[3] <= after
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("place", range(1, 5))
+def test_an_interrupt_leaves_python_and_compiled_code_with_the_same_line(
+    monkeypatch: pytest.MonkeyPatch, place: int, compiled: bool
+) -> None:
+    clock = SystemClock(max_slew_ppm=100_000)
+    clock.discipline(estimate(clock, SECOND_NS))
+    address = clock.address if compiled else 0
+    real, calls = system._perf_counter_ns, 0
+
+    def interrupted() -> int:
+        nonlocal calls
+        calls += 1
+        if calls == place:
+            raise KeyboardInterrupt
+        return real()
+
+    before, told = clock.now_ns(), estimate(clock, -SECOND_NS)
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "_perf_counter_ns", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):  # a change asks for the counter four times at most
+            clock.discipline(told)
+    shown = clock.now_ns()
+    assert before <= shown
+    if compiled:
+        assert shown <= kernels.now_ns(address) <= clock.now_ns()
+    clock.discipline(estimate(clock, 0))
+    assert shown <= clock.now_ns()
 
 
 def test_readers_wait_while_another_thread_changes_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,21 +147,13 @@ def test_readers_wait_while_another_thread_changes_the_line(monkeypatch: pytest.
     real, changing, go_on = system._perf_counter_ns, threading.Event(), threading.Event()
 
     def slow() -> int:
-        if threading.current_thread().name == "changes" and not changing.is_set():
+        if threading.current_thread().name == "changes" and clock._shown is None and not changing.is_set():
             changing.set()
             assert go_on.wait(10)
         return real()
 
     monkeypatch.setattr(system, "_perf_counter_ns", slow)
-    thread = threading.Thread(target=lambda: clock._change(told), name="changes")
-    # As discipline() does, in the thread that changes.
-    change = clock._change
-
-    def locked(estimate: Estimate | None) -> None:
-        with clock._lock:
-            change(estimate)
-
-    monkeypatch.setattr(clock, "_change", locked)
+    thread = threading.Thread(target=lambda: clock.discipline(told), name="changes")
     thread.start()
     assert changing.wait(10)
     seen: list[int] = []
@@ -119,6 +167,41 @@ def test_readers_wait_while_another_thread_changes_the_line(monkeypatch: pytest.
     assert seen[0] <= clock.now_ns()
 
 
+@njit(nogil=False)
+def _asks_holding_the_interpreter(block: int, count: int) -> int:
+    """How often time fell, for a kernel without ``nogil``: it waits for nothing that needs the interpreter."""
+    falls, before = 0, kernels.now_ns(block)
+    for _ in range(count):
+        now = kernels.now_ns(block)
+        falls += now < before
+        before = now
+    return falls
+
+
+def test_a_kernel_that_holds_the_interpreter_is_not_waited_for_by_the_writer_it_waits_for() -> None:
+    clock, stop = SystemClock(), threading.Event()
+    block, falls = clock.address, 0
+
+    def adjust() -> None:
+        ahead_ns = 5_000_000
+        while not stop.is_set():
+            clock.discipline(estimate(clock, ahead_ns))
+            ahead_ns = -ahead_ns
+
+    thread = threading.Thread(target=adjust)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the writer is interrupted everywhere
+    thread.start()
+    try:
+        for _ in range(300):
+            falls += _asks_holding_the_interpreter(block, 50)
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval_s)
+    assert falls == 0
+
+
 def test_a_machine_that_slept_is_told_by_its_two_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SystemClock()
     clock.discipline(estimate(clock, 0))
@@ -128,6 +211,25 @@ def test_a_machine_that_slept_is_told_by_its_two_clocks(monkeypatch: pytest.Monk
     assert (clock.state, clock.suspensions) == (ClockState.UNSYNCED, 1)
     clock.discipline(estimate(clock, 3_000_000_000))
     assert clock.state is ClockState.SYNCED
+    assert [row.reading.state.value for row in clock.history] == ["SYNCED", "UNSYNCED", "SYNCED"]
+    assert [row.estimate is None for row in clock.history] == [False, True, False]
+    assert clock.history.to_frame()["servers"].tolist() == ["a", "", "a"]
+
+
+def test_a_refused_estimate_changes_nothing_and_is_counted() -> None:
+    clock = SystemClock()
+    clock.discipline(estimate(clock, 0))
+    clock.discipline(Estimate(0, time.time_ns(), 1))
+    assert (clock.refused, len(clock.history)) == (1, 1)
+
+
+def test_compiled_code_is_refused_where_the_counter_is_another_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SystemClock()
+    info = time.get_clock_info("perf_counter")
+    info.implementation = "mach_absolute_time()"
+    monkeypatch.setattr(time, "get_clock_info", lambda name: info)
+    with pytest.raises(HftlabError, match=r"perf_counter is mach_absolute_time\(\) here; ask clock.now_ns"):
+        _ = clock.address
 
 
 def test_the_picture_shows_offset_bound_state_and_drift() -> None:
