@@ -12,6 +12,7 @@ from hftlab.clock.ntp.sockets import Answer, Endpoint, Server, ask, resolve
 from hftlab.clock.ntp.wire import Reason, Refusal
 from hftlab.clock.stamps import Trust
 
+# Questions without any answer until a server that was never heard is not waited for.
 _SILENT_AFTER = 3
 
 

@@ -63,7 +63,8 @@ class NtpPoller:
     after a burst of ``burst``; an answer is waited for ``timeout_s``. ``on_estimate`` is called with each Estimate,
     after the clock. ``stamps=False`` takes arrivals' times in the application, for comparison.
 
-    All on one loop's thread. A question costs about 0.3 ms of it. Raises ValidationError for settings that can't be.
+    All on one loop's thread: a question costs 0.1 ms of it, learning from its answer 1 ms. Raises ValidationError for
+    settings that can't be.
     """
 
     def __init__(
@@ -135,7 +136,6 @@ class NtpPoller:
         now_ns = time.perf_counter_ns()
         wanted = [one for one in self._associations if not one.busy and one.polling.may_ask(now_ns)]
         answers = await asyncio.gather(*(one.ask() for one in wanted))
-        self._look_for_sleep()
         return self._take(list(zip(wanted, answers, strict=True)))
 
     async def run(self) -> None:
@@ -165,12 +165,13 @@ class NtpPoller:
             if wait_s > 0 or one.busy:
                 await asyncio.sleep(min(max(wait_s, 0.01), _LOOK_S))
                 continue
-            answer = await one.ask()
-            self._look_for_sleep()
-            self._take([(one, answer)])
+            self._take([(one, await one.ask())])
 
     def _take(self, answers: Sequence[tuple[Association, Answer]]) -> Estimate | None:
         """Learn from what came back, tell the clock, and decide when to ask next."""
+        if self._look_for_sleep():
+            # Between the question and the answer the counter stood still: their stamps are of two scales.
+            answers = [(one, answer.voided("the machine slept meanwhile")) for one, answer in answers]
         heard = False
         for one, answer in answers:
             if isinstance(answer.outcome, Exchange):
@@ -196,17 +197,19 @@ class NtpPoller:
                 self.on_estimate(estimate)
         return estimate
 
-    def _look_for_sleep(self) -> None:
+    def _look_for_sleep(self) -> bool:
         """Begin anew where the machine has slept: its counter stood still, and what was known of UTC is void."""
         slept_ns = asleep_ns()
-        if slept_ns - self._slept_ns > _SLEPT_NS:
+        slept = slept_ns - self._slept_ns > _SLEPT_NS
+        self._slept_ns = slept_ns
+        if slept:
             self._restarts += 1
             self._estimate = None
             now_ns = time.perf_counter_ns()
             for one in self._associations:
                 self._estimator.forget(one.name)
                 one.polling.begin_anew(now_ns)
-        self._slept_ns = slept_ns
+        return slept
 
     # -- seen -----------------------------------------------------------------------------------------------------
 
@@ -249,7 +252,7 @@ class NtpPoller:
         return f"<div>{html.escape(repr(self))}{self.statistics()._repr_html_()}</div>"
 
 
-# Reasons that say that the server is there, and answers; strays are nobody's.
+# Reasons that say that the server is there, and answers.
 _ITS_OWN_FAULT = frozenset(
     {Reason.UNSYNCHRONISED, Reason.ZERO, Reason.ORDER, Reason.DISTANCE, Reason.DELAY, Reason.DUPLICATE, Reason.KISS}
 )
@@ -259,8 +262,7 @@ def _state(one: Association, verdict: str) -> ServerState:
     if one.polling.ended:
         return ServerState.KISSED
     if not one.polling.reach and one.polling.asked:
-        last = one.last_error
-        return ServerState.REFUSED if last is not None and last.reason in _ITS_OWN_FAULT else ServerState.UNREACHABLE
+        return ServerState.REFUSED if one.last_outcome in _ITS_OWN_FAULT else ServerState.UNREACHABLE
     return _BY_VERDICT.get(verdict, ServerState.CANDIDATE if one.answered else ServerState.UNHEARD)
 
 

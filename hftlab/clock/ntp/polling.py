@@ -115,10 +115,11 @@ class Polling:
         return self._asked_ns is None or now_ns - self._asked_ns >= apart_s * _SECOND_NS
 
     def ask(self, now_ns: int) -> None:
-        """A question is sent now."""
+        """A question is sent now. If nobody ever says what came of it (it was cancelled), the next is due as usual."""
         self._asked_ns = now_ns
         self.asked += 1
         self._burst_left = max(self._burst_left - 1, 0)
+        self._schedule(now_ns, 0.0)
 
     def answered(self, now_ns: int, *, steady: bool, spread: float = 0.0) -> None:
         """A valid answer came. ``steady``: whether the estimates are; ``spread``, 0 to 1: this time's chance."""

@@ -170,6 +170,16 @@ async def test_all_that_was_known_is_void_once_the_machine_has_slept(monkeypatch
         assert told.servers[0].offset_ns is None
 
 
+async def test_an_answer_that_the_machine_slept_through_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = iter([0, 0, 3_600_000_000_000])
+    monkeypatch.setattr(module, "asleep_ns", lambda: next(slept, 3_600_000_000_000))
+    async with polled(Behaviour()) as (poller, servers):
+        assert await poller.poll_once() is None
+        told = poller.statistics()
+        assert (told.restarts, told.servers[0].answered, told.servers[0].refused) == (1, 0, {"delay": 1})
+        assert holds(await poller.poll_once(), servers[0].truth)
+
+
 async def test_what_on_estimate_raises_comes_out_of_the_background_task() -> None:
     def fails(estimate: Estimate) -> None:
         raise KeyError(f"{estimate.servers}")

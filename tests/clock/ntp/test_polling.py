@@ -128,6 +128,12 @@ def test_other_kisses_are_misses() -> None:
     assert not polling.ended
 
 
+def test_a_question_whose_outcome_nobody_tells_delays_the_next_like_any_other() -> None:
+    polling = Polling(0, burst=0)
+    polling.ask(5)
+    assert polling.next_ns == 5 + 64 * SECOND_NS
+
+
 OUTCOMES = st.lists(st.sampled_from(["steady", "unsteady", "missed", "RATE", "INIT", "anew"]), max_size=80)
 
 
