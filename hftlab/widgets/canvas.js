@@ -1,7 +1,8 @@
 // What the drawings of all widgets share: drawn when the browser is ready to draw, as sharp as the screen, in the theme's
-// colours; and an axis of times. Joined in front of the drawings.
+// colours; an axis of times, and durations as text. Joined in front of the drawings.
 
 const NICE = [1, 2, 5];
+const DURATIONS = [[1e3, 1, "ns"], [1e6, 1e3, "µs"], [1e9, 1e6, "ms"], [Infinity, 1e9, "s"]];
 const SECONDS = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
   1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
@@ -22,6 +23,14 @@ function timeOfDay(ms, step = 0.001) {
   const whole = Math.floor(ms / 1000 + 1e-7);
   const clock = new Date(whole * 1000).toISOString().slice(11, 19);
   return digits ? clock + (Math.max(ms / 1000 - whole, 0)).toFixed(digits).slice(1) : clock;
+}
+
+// Nanoseconds to `digits` digits: 850 ns, 12.5 µs, −3 ms.
+function durationText(ns, digits = 3) {
+  const [, divisor, unit] = DURATIONS.find(([most]) => Math.abs(ns) < most * (1 - 5 * 10 ** -(digits + 1)));
+  const value = Math.abs(ns) / divisor;
+  const text = value >= 1000 ? value.toLocaleString("en-US", { maximumFractionDigits: 0 }) : String(Number(value.toPrecision(digits)));
+  return `${ns < 0 && Number(text) !== 0 ? "−" : ""}${text} ${unit}`;
 }
 
 function priceText(value, step) {

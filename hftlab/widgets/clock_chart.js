@@ -4,13 +4,6 @@
 const CLOCK_STATES = ["UNSYNCED", "HOLDOVER", "SYNCED"]; // by the kernel's codes
 const CLOCK_SERIES = 6; // seconds, offset, bound, drift, slew, state
 const STRIP_PX = 9;
-const OFFSET_UNITS = [[1e3, 1, "ns"], [1e6, 1e3, "µs"], [1e9, 1e6, "ms"], [Infinity, 1e9, "s"]];
-
-function spanText(ns, digits = 3) {
-  const [, divisor, unit] = OFFSET_UNITS.find(([most]) => Math.abs(ns) < most * (1 - 5 * 10 ** -(digits + 1)));
-  const text = String(Number((Math.abs(ns) / divisor).toPrecision(digits)));
-  return `${ns < 0 && Number(text) ? "−" : ""}${text} ${unit}`;
-}
 
 function signedText(value, digits = 3) {
   const text = String(Number(Math.abs(value).toPrecision(digits)));
@@ -88,7 +81,7 @@ class ClockChart extends Drawing {
     const reach = this.reach();
     const most = Math.max(...["drift", "slew"].map((name) => series[name].reduce((a, b) => Math.max(a, Math.abs(b)), 0))) / 1e3;
     const rates = Math.max(most * 1.15, 0.1); // ppm
-    const widest = Math.max(...[-reach, reach].map((ns) => pen.measureText(spanText(ns, 2)).width), pen.measureText("−000 ppm").width);
+    const widest = Math.max(...[-reach, reach].map((ns) => pen.measureText(durationText(ns, 2)).width), pen.measureText("−000 ppm").width);
     const [left, right] = [Math.ceil(widest) + 10, width - 10];
     const split = Math.round(10 + (height - 62) * 0.6);
     this.box = { left, right, top: 10, bottom: split };
@@ -97,7 +90,7 @@ class ClockChart extends Drawing {
     const x = (seconds) => left + ((seconds - this.from) / (this.to - this.from)) * (right - left);
     const upper = (ns) => (this.box.top + this.box.bottom) / 2 - (ns / reach) * ((this.box.bottom - this.box.top) / 2);
     const rate = (ppb) => (lower.top + lower.bottom) / 2 - (ppb / 1e3 / rates) * ((lower.bottom - lower.top) / 2);
-    this.drawLevels(this.box, upper, reach, (ns) => spanText(ns, 3), colour);
+    this.drawLevels(this.box, upper, reach, (ns) => durationText(ns, 3), colour);
     this.drawLevels(lower, (ppm) => rate(ppm * 1e3), rates, (ppm) => `${signedText(ppm).replace(/^\+0$/, "0")} ppm`, colour);
     pen.strokeStyle = colour("grid");
     this.drawTimes(lower, x, chart.base_ms / 1e3, this.from, this.to, colour, (at) => {
@@ -215,7 +208,7 @@ class ClockChart extends Drawing {
     const known = bound[at] >= 0;
     return [
       `${time} UTC  ${CLOCK_STATES[state[at]]}`,
-      known ? `${spanText(offset[at])} ± ${spanText(bound[at])}` : "not compared with UTC",
+      known ? `${durationText(offset[at])} ± ${durationText(bound[at])}` : "not compared with UTC",
       `drift ${signedText(drift[at] / 1e3)} ppm, slew ${signedText(slew[at] / 1e3)} ppm`,
     ];
   }

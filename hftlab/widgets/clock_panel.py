@@ -53,7 +53,7 @@ class ClockPanel(LiveWidget):
         return self.clock.history.figure()
 
     def to_frame(self) -> pd.DataFrame:
-        """The clock's history as a table: a row each time that it was told of UTC; see ``SystemClock.history``."""
+        """The clock's history as a table: a row for each estimate and change of state; see ``SystemClock.history``."""
         return self.clock.history.to_frame()
 
     def __repr__(self) -> str:

@@ -2,18 +2,8 @@
 // percentile. Both axes of both are logarithmic: a tail is a few values a thousand times as long as the rest. Joined behind
 // canvas.js, in front of latency_panel.js.
 
-const DURATIONS = [[1e3, 1, "ns"], [1e6, 1e3, "µs"], [1e9, 1e6, "ms"], [Infinity, 1e9, "s"]];
 const DASHES = [[], [5, 3]]; // the second is the one that is compared with
 const RUN_COLOURS = ["now", "kept"];
-
-// Nanoseconds to `digits` digits: 850 ns, 12.5 µs.
-function durationText(ns, digits = 3) {
-  const [, divisor, unit] = DURATIONS.find(([most]) => Math.abs(ns) < most * (1 - 5 * 10 ** -(digits + 1)));
-  const value = ns / divisor;
-  const text = Math.abs(value) >= 1000 ? value.toLocaleString("en-US", { maximumFractionDigits: 0 })
-    : String(Number(value.toPrecision(digits)));
-  return `${text} ${unit}`;
-}
 
 // The percentile that is `decades` powers of ten from 100 %: 0 %, 90 %, 99 %, 99.9 %, and what lies between them.
 function percentileText(decades) {

@@ -31,7 +31,8 @@ def picture(histograms: Sequence[Histogram], names: Sequence[str]) -> dict[str, 
     ``percent``: float32 (n, 160), the part of a histogram's values in each bar of an axis that runs evenly, in the
     logarithm, from ``low`` to ``high`` ns. ``values``: float32 (n, 40 * decades + 1), ns by percentile, on an axis that
     runs evenly in the logarithm of ``1 / (1 - q)``; NaN beyond what so many values can tell. ``counts`` and ``most``
-    (the greatest value, 0 without any): one each. About 0.1 ms for each histogram.
+    (the greatest value, 0 without any): one each. ``nothing``: what to say where there is nothing to draw. About 0.1 ms
+    for each histogram.
     """
     filled = [histogram for histogram in histograms if histogram.count]
     low, high = axis(filled)
@@ -53,6 +54,7 @@ def picture(histograms: Sequence[Histogram], names: Sequence[str]) -> dict[str, 
         "high": high,
         "decades": decades,
         "most": most,
+        "nothing": _nothing(histograms[0]),
         "percent": percent.tobytes(),
         "values": values.tobytes(),
     }
@@ -110,6 +112,11 @@ def percentile_values(low: npt.NDArray[np.int64], high: npt.NDArray[np.int64], c
     middles = low + (high - low + 1) // 2
     values: Floats = np.where(total * beyond >= 1 - 1e-6, middles[np.minimum(places, len(middles) - 1)], np.nan)
     return values
+
+
+def _nothing(histogram: Histogram) -> str:
+    recorded = histogram.recorded
+    return "all values are negative, or beyond the top" if recorded else "nothing has been recorded yet"
 
 
 def _decades(count: int) -> int:

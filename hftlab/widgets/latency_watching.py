@@ -125,7 +125,7 @@ class LatencyWatching:
                 self._choose_by(chosen, Grouping(value))
             case Want.STAGE:
                 self._choose(replace(chosen, stage=Stage[value]))
-            case Want.ROW:
+            case Want.ROW if not value or value in self._listed:  # else of a table that is on the page no more
                 self._choose_row(chosen, value)
             case Want.MOVE if self._listed:
                 self._move(chosen, request.rows)
@@ -145,7 +145,7 @@ class LatencyWatching:
         self._chosen = chosen
 
     def _choose_by(self, chosen: Chosen, by: Grouping) -> None:
-        stages = STAGES_OF[by]
+        stages, self._listed = STAGES_OF[by], []
         self._choose(Chosen(by, chosen.stage if chosen.stage in stages else stages[-1]))
 
     def _move(self, chosen: Chosen, by: int) -> None:

@@ -223,7 +223,9 @@ async def test_it_looks_well_in_both_themes(
     ):
         await page.set_viewport_size({"width": width, "height": height})
         await panel.get_by_role("button", name=by).click()
+        await expect(panel.locator("thead th").first).to_have_text(by.removesuffix("s"), timeout=SLOW_MS)
         await panel.locator("tbody tr").first.click()
+        await expect(panel.locator("tbody tr").first).to_have_attribute("aria-selected", "true", timeout=SLOW_MS)
         await panel.locator(".hl-percentiles").focus()
         for key in ("Home", *["Shift+ArrowRight"] * 8):
             await page.keyboard.press(key)

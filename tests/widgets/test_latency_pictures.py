@@ -88,6 +88,8 @@ def test_without_values_there_are_axes_and_no_curve() -> None:
     assert not percent.any()
     assert np.isnan(values).all()
     assert (shown["low"], shown["high"]) == (1e3, 1e6)
+    assert shown["nothing"] == "nothing has been recorded yet"
+    assert picture([histogram(-5)], ["a"])["nothing"] == "all values are negative, or beyond the top"
 
 
 def test_the_axis_stands_still_while_values_come_that_lie_within_it() -> None:

@@ -94,6 +94,17 @@ def test_a_stage_that_is_chosen_is_drawn() -> None:
     assert watched.look()[0]["table"]["chosen"] == "READ"
 
 
+def test_a_row_of_the_table_before_is_not_taken_for_one_of_the_next() -> None:
+    watched = Watched()
+    watched.say("by", "symbol")
+    watched.say("row", "RECEIVED")  # clicked before the symbols were there
+    watched.say("move", 1)
+    parts, _ = watched.look()
+    assert parts["choice"]["row"] == ""
+    watched.say("row", "nobody's")
+    assert watched.look()[0] == {}
+
+
 def test_rows_are_moved_through_from_end_to_end() -> None:
     watched = Watched()
     for by, chosen in ((-10, "RECEIVED"), (1, "APPENDED"), (10**9, "TOTAL"), (-1, "HANDLED")):
@@ -188,6 +199,7 @@ def test_a_row_that_the_other_run_has_not_is_drawn_alone() -> None:
     watched = Watched()
     watched.model.compare(Latency(filled(symbols=("BTCUSDT",))))
     watched.say("by", "symbol")
+    watched.look()
     watched.say("row", "ETHUSDT")
     parts, _ = watched.look()
     assert parts["picture"]["counts"][0] > 0
