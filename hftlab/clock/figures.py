@@ -95,5 +95,5 @@ def _lay_out(figure: Figure, unit: str, known: bool) -> None:
     if not known:
         figure.add_annotation(
             text="nobody has compared this clock with UTC yet", showarrow=False, font={"color": _GREY},
-            xref="x domain", yref="y domain", x=0.5, y=0.5,
+            xref="x domain", yref="y domain", x=0.5, y=0.62,
         )  # fmt: skip

@@ -22,7 +22,8 @@ KEPT = 4_096
 class Noted(NamedTuple):
     """A reading, and the estimate that had just been taken into account.
 
-    None where there was none: the state was found to be another, or the clock was told to step.
+    None where there was none: the state was found to be another, the clock was told to step, or a holdover was about to
+    end.
     """
 
     reading: ClockReading

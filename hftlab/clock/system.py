@@ -151,8 +151,12 @@ class SystemClock:
             if self._shown is None:  # in a signal's handler, in the very thread that is changing the line
                 self._discipline.refused += 1
                 return self.reading()
+            before = self._discipline.reading(_perf_counter_ns())
             target = self._discipline.accept(_perf_counter_ns(), estimate)
             if target is not None:
+                if before.bound_ns is not None and before.state is not ClockState.SYNCED:
+                    # How far the bound had grown: a picture would let it shrink all the way to this estimate.
+                    self._note(before, None)
                 self._change(target)
             reading = self._discipline.reading(_perf_counter_ns())
             if target is not None or reading.state is not self._state:
