@@ -210,6 +210,7 @@ async def test_it_looks_well_in_both_themes(
     await notebook.theme(f"JupyterLab {theme}")
     await page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
     await expect(panel.locator(".hl-note").last).to_contain_text("Nothing has been recorded yet", timeout=SLOW_MS)
+    await page.locator("#jupyterlab-splash").wait_for(state="hidden")  # of the change of the theme
     await page.screenshot(path=screenshots / f"latency-{theme.lower()}-empty.png")
     await notebook.execute("drive(20)")
     await notebook.execute("panel.keep(); drive(30, -300_000); drive(30, 400_000)")
