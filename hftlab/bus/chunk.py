@@ -133,12 +133,13 @@ class Chunk:
         while at < last_call or self.emitted:
             # What a row's handlers emitted waits until all handlers of that row were called.
             stride = 1 if self._slow_ns else watchdog.stride
-            if is_mixed and marks is not None and marks.is_due():
-                stride, looked_ns = 1, time.perf_counter_ns()
             stop = self._end_of_row(at - 1) if self.emitted else min(at + stride, last_call)
             if at < stop:
                 begun = at
-                self._call(stop - at)
+                if is_mixed and stride > 1 and marks is not None and marks.is_due():
+                    self._call_timed(stop - at, marks)
+                else:
+                    self._call(stop - at)
                 at = self._calls - _hint(cursor)
                 now_ns = time.perf_counter_ns()
                 elapsed_ns, looked_ns = now_ns - looked_ns, now_ns
@@ -175,15 +176,30 @@ class Chunk:
                 if not breaker.record(1, self._time_of(end - 1), slow=1):
                     self.end_after_row()
 
-    def _call(self, calls: int) -> None:
-        """Make up to ``calls`` calls; comes back early after one that returned something or failed."""
+    def _call(self, calls: int) -> bool:
+        """Make up to ``calls`` calls; comes back early, and says so, after one that returned something or failed."""
         try:
             for result in islice(self._results, calls):
                 if result is not None:
                     self._take(result)
-                    return
+                    return False
         except (Exception, CancelledError) as error:  # the latter is nobody's cancellation where nothing is awaited
             self._fail(error)
+            return False
+        return True
+
+    def _call_timed(self, calls: int, marks: Marks) -> None:
+        """As ``_call``, and note how long one of the calls took: any one, for handlers take turns. Where slices end
+        must not depend on it."""
+        before = marks.place(calls)
+        if before and not self._call(before):
+            return
+        call, begun_ns = self._made, time.perf_counter_ns()
+        goes_on = self._call(1)
+        if self.suspended is None:
+            marks.timed.append((call, time.perf_counter_ns() - begun_ns))
+        if goes_on and before + 1 < calls:
+            self._call(calls - before - 1)
 
     def _take(self, result: Any) -> None:
         if result is _STOPPED:

@@ -48,10 +48,10 @@ class Marks:
     has single calls, by their places, and what they took; ``is_due`` says whether the next one is to be timed.
     """
 
-    __slots__ = ("at_ns", "calls", "due", "is_due", "timed")
+    __slots__ = ("_random", "at_ns", "calls", "due", "is_due", "timed")
 
-    def __init__(self, is_due: Callable[[], bool]) -> None:
-        self.is_due = is_due
+    def __init__(self, is_due: Callable[[], bool], random: Callable[[], float]) -> None:
+        self.is_due, self._random = is_due, random
         self.due = 0
         self.calls = array("q")
         self.at_ns = array("q")
@@ -61,6 +61,10 @@ class Marks:
         """So many calls were made by then. ``due``: after how many to look again."""
         self.calls.append(calls)
         self.at_ns.append(at_ns)
+
+    def place(self, calls: int) -> int:
+        """Which of so many calls to time by itself."""
+        return int(self._random() * calls)
 
     def end(self, calls: int) -> None:
         """The chunk is left, for now or for good, after so many calls."""
@@ -106,7 +110,7 @@ class Recorder:
 
     def marks(self) -> Marks | None:
         """What a chunk keeps; None where nobody wants to know."""
-        return None if self.journey is None else Marks(self._is_due)
+        return None if self.journey is None else Marks(self._is_due, self._phase.random)
 
     def _is_due(self) -> bool:
         """Whether the next call is to be timed by itself: counted on from chunk to chunk, or those of short chunks

@@ -106,8 +106,8 @@ def test_calls_of_several_handlers_are_timed_one_by_one_now_and_then(clock: Virt
     calls = sum(count(bus, Stage.HANDLED, handler=name) for name in ("one", "other"))
     assert 8_000 / 32 / SAMPLED_STRIDES * 0.5 <= calls <= 8_000 / 16
     for name, took in (("one", 100), ("other", 300)):
-        if count(bus, Stage.HANDLED, handler=name):
-            assert p50(bus, Stage.HANDLED, handler=name) == pytest.approx(took, rel=0.01)
+        assert count(bus, Stage.HANDLED, handler=name) > 5, "handlers take turns, and so do the calls that are timed"
+        assert p50(bus, Stage.HANDLED, handler=name) == pytest.approx(took, rel=0.01)
 
 
 def test_slow_calls_of_several_handlers_are_timed_more_often(clock: VirtualTime) -> None:
