@@ -1,8 +1,9 @@
 """What the dispatchers of a bus note of their rows' journeys: how long rows were queued, and how long handlers took.
 
-Nobody looks at a clock for an event. A chunk keeps what it saw (``Marks``) every 128 calls, or fewer while they are slow; rows between two looks count as evenly spaced. When the chunk ends, one compiled pass over its rows does
-the rest. Where rows go to several handlers, single calls are timed, one in 256, and more while they are slow: a look
-more, 0.2 µs, which is in what it tells.
+Nobody looks at a clock for an event. A chunk keeps what it saw (``Marks``) every 128 calls, or fewer while they are
+slow; rows between two looks count as evenly spaced. When the chunk ends, one compiled pass over its rows does the rest.
+Where rows go to several handlers, single calls are timed, one in 256, and more while they are slow: a look more, 0.2
+µs, which is in what it tells.
 """
 
 from __future__ import annotations
