@@ -6,8 +6,27 @@ the frequency, ``estimator`` the whole; ``poller`` does it in the background, ``
 ``cross_check`` asks ntplib the same.
 """
 
-from hftlab.clock.ntp.cross_check import cross_check
-from hftlab.clock.ntp.estimator import Estimator
-from hftlab.clock.ntp.poller import NtpPoller
+from __future__ import annotations
 
-__all__ = ["Estimator", "NtpPoller", "cross_check"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hftlab.clock.ntp.cross_check import CrossCheck
+    from hftlab.clock.ntp.estimator import Estimator
+    from hftlab.clock.ntp.poller import NtpPoller
+
+_HOMES = {
+    "CrossCheck": "hftlab.clock.ntp.cross_check",
+    "Estimator": "hftlab.clock.ntp.estimator",
+    "NtpPoller": "hftlab.clock.ntp.poller",
+}
+
+__all__ = ["CrossCheck", "Estimator", "NtpPoller"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when somebody asks: everybody imports hftlab.clock, and next to nobody a poller.
+    if name not in _HOMES:
+        raise AttributeError(f"hftlab.clock.ntp has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
