@@ -79,7 +79,9 @@ def _add_panel(
     shown: dict[str, Any] = {"hovertemplate": f"%{{y:.6~g}} {unit} at %{{x}}<extra></extra>", "row": row, "col": 1}
     points = {"color": _POINTS, "size": 4, "opacity": 0.7}
     figure.add_scatter(x=times, y=values_ns / divisor, mode="markers", marker=points, **shown)
-    figure.add_scatter(x=times, y=line_ns / divisor, mode="lines", line={"color": _LINE, "width": 2}, **shown)
+    ends = [0, -1]  # it is straight
+    line: dict[str, Any] = {"color": _LINE, "width": 2}
+    figure.add_scatter(x=times[ends], y=line_ns[ends] / divisor, mode="lines", line=line, **shown)
     figure.update_yaxes(
         title_text=unit, tickformat=",.6~g", range=[(low - margin) / divisor, (high + margin) / divisor], row=row, col=1
     )

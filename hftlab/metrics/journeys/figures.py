@@ -21,6 +21,7 @@ from hftlab.metrics.figures import (
     axis_ticks,
     bar_edges,
     bar_parts,
+    told_of,
 )
 from hftlab.metrics.histogram import Histogram
 from hftlab.metrics.journeys.curve import percentile_curve
@@ -165,15 +166,14 @@ def _add_curves(figure: Figure, lines: Sequence[_Line]) -> None:
         least = max(min(float(values[0]) for _, values in curves), 0.5)
         most = max(least, *(float(values[-1]) for _, values in curves))
     for line, (quantiles, values) in zip(lines, curves, strict=True):
-        name = html.escape(line.name)
         figure.add_scatter(
             x=1 / (1 - quantiles), y=np.maximum(values, 0.5), mode="lines", name=_short(line.name),
             line={"color": line.colour, "width": 2, "shape": "hv"}, row=2, col=1,
             customdata=[
-                f"{name} {quantile:.6%} ≤ {value_text(value, 'ns')}"
+                f"{quantile:.6%} ≤ {value_text(value, 'ns')}"
                 for quantile, value in zip(quantiles.tolist(), values.tolist(), strict=True)
             ],
-            hovertemplate="%{customdata}<extra></extra>", showlegend=True,
+            hovertemplate=told_of(line.name), showlegend=True,
         )  # fmt: skip
     shown = [quantile for quantile in _PERCENTILES if 1 / (1 - quantile) <= farthest * 1.001]
     figure.update_xaxes(
