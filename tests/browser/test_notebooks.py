@@ -13,7 +13,9 @@ pytest.importorskip("playwright", reason="no browser tests: playwright is not in
 from tests.browser.notebook import NotebookPage
 
 
-@pytest.mark.parametrize("name", ["01_quickstart", "02_order_and_gaps", "03_under_load", "04_nothing_lost"])
+@pytest.mark.parametrize(
+    "name", ["01_quickstart", "02_order_and_gaps", "03_under_load", "04_nothing_lost", "05_time_and_latency"]
+)
 async def test_a_notebook_of_the_course_runs_whole_in_a_browser(
     name: str, notebook: NotebookPage, lab_server: LabServer, screenshots: Path
 ) -> None:
