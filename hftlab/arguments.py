@@ -60,6 +60,16 @@ def make_parser() -> argparse.ArgumentParser:
     letters.add_argument("--csv", action="store_true", help="all of them as CSV, in place of the table")
     _add_server(letters)
 
+    doctor = commands.add_parser("doctor", help="say what this machine's clock, stamps, memory and server are good for")
+    doctor.add_argument(
+        "--ntp", action="append", metavar="SERVER",
+        help="compare the clock with this server; may be repeated (HFTLAB_NTP; nobody is asked without)",
+    )  # fmt: skip
+    doctor.add_argument("--url", help="a Redis or Valkey server of yours (HFTLAB_URL; else the embedded one is tried)")
+    doctor.add_argument("--directory", default=".hftlab", help="where the embedded server's data would be (.hftlab)")
+    doctor.add_argument("--seconds", type=float, default=2.0, help="the longest wait for any server (2)")
+    doctor.add_argument("--json", action="store_true", help="all of it for machines, in place of the text")
+
     commands.add_parser("compile", help="compile the numba kernels into their cache, so that nobody waits later")
 
     notebooks = commands.add_parser("lab", help="open JupyterLab on the notebooks; further options are JupyterLab's")

@@ -1,4 +1,4 @@
-"""The command line: ``hftlab lab · demo · record · replay · gaps · groups · letters · compile``."""
+"""The command line: ``hftlab lab · demo · record · replay · gaps · groups · letters · doctor · compile``."""
 
 from __future__ import annotations
 
@@ -288,6 +288,17 @@ def _write(path: str, text: str) -> None:
     Path(path).write_text(text, encoding="utf-8")
 
 
+# -- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from hftlab.doctor import examine
+
+    report = hftlab.run(examine(None, parsed.ntp, parsed.url, parsed.directory, parsed.seconds))
+    print(report.to_json() + "\n" if parsed.json else report.text(shutil.get_terminal_size((100, 24)).columns), end="")
+    return 1 if report.failed else 0
+
+
 # -- compile, lab -----------------------------------------------------------------------------------------------------
 
 
@@ -325,7 +336,7 @@ def notebooks_folder() -> Path:
 
 _COMMANDS = {
     "demo": _demo, "record": _record, "replay": _replay, "gaps": _gaps, "groups": _groups, "letters": _letters,
-    "compile": _compile, "lab": _lab,
+    "doctor": _doctor, "compile": _compile, "lab": _lab,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ EVERYTHING = frozenset(ENGINE) | {
     "research",
     "widgets",
     "compiling",
+    "doctor",
     "ending",
     "lab",
     "arguments",
@@ -53,8 +54,9 @@ RULES = Rules(
     table=ENGINE
     | {
         "research": frozenset(ENGINE),
-        "widgets": EVERYTHING - {"arguments", "cli", FRONT_DOOR},
+        "widgets": EVERYTHING - {"arguments", "cli", "doctor", FRONT_DOOR},
         "compiling": row("ring bus clock metrics sequence"),
+        "doctor": row("clock memory streams lab"),
         "ending": row("supervise"),
         "lab": EVERYTHING,
         "arguments": row(),
