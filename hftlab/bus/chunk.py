@@ -340,14 +340,11 @@ class Chunk:
             return None
         return self.marks.rows(self._where, self._calls, self.done), np.frombuffer(self.marks.at_ns, np.int64).copy()
 
-    def timed(self) -> list[tuple[Subscription, EventType, int]]:
+    def timed(self) -> list[tuple[Subscription, int, int]]:
         """The calls that were timed by themselves: whose they were, of which type, and how long they took."""
         if self.marks is None:
             return []
-        return [
-            (self._owner(call), self._locate(self._row(call))[0].event_type, elapsed_ns)
-            for call, elapsed_ns in self.marks.timed
-        ]
+        return [(self._owner(call), self.type_at(self._row(call)), elapsed_ns) for call, elapsed_ns in self.marks.timed]
 
     @property
     def only_owner(self) -> Subscription | None:
@@ -427,6 +424,10 @@ class Chunk:
         part, local = self._locate(position)
         row = copy_rows(part.rows[local : local + 1])
         return partial(event_or_row, row, self._symbols, self._sources, part.session_number)
+
+    def type_at(self, position: int) -> int:
+        """The type of the row at one position."""
+        return self._locate(position)[0].event_type
 
     def id_at(self, position: int) -> int:
         """The event id of the row at one position."""

@@ -45,6 +45,9 @@ class Unit(Protocol):
     def id_at(self, position: int) -> int:
         """The event id that names it as a cause."""
 
+    def type_at(self, position: int) -> int:
+        """The event's type; 0 of a notice."""
+
 
 class AsyncCalls(Protocol):
     """Takes the coroutines that async handlers return."""

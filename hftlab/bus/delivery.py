@@ -201,6 +201,10 @@ class Delivery:
         """Makes the batch, whenever: it is a copy where its handler's calls may end later."""
         return lambda: self.batch
 
+    def type_at(self, position: int) -> int:
+        """The batch's type."""
+        return self.due.event_type
+
     def id_at(self, position: int) -> int:
         """The id of the batch's last event."""
         return event_id_at(self.batch.records, -1, self.batch.session_number)

@@ -20,7 +20,7 @@ from hftlab.bus.coroutines import AsyncCalls, Coroutines, Suspended, Unit
 from hftlab.bus.delivery import Delivery
 from hftlab.bus.emission import EmissionBuffer, Numbers
 from hftlab.bus.failures import FailureLog, Given
-from hftlab.bus.journeys import Recorder
+from hftlab.bus.journeys import Recorder, Runs
 from hftlab.bus.queues import Due, TypeQueue
 from hftlab.bus.redelivery import Done, Redeliveries
 from hftlab.bus.routing import Routes
@@ -324,6 +324,8 @@ class Dispatcher:
                 self._current = self._chunk_of([part._replace(rows=part.rows[unit.done :])], unit.count - unit.done)
             return True
         self._current = None
+        if isinstance(unit, Single) and unit.type_at(0):
+            self._recorder.note_calls([(one, unit.type_at(0), elapsed_ns) for one, elapsed_ns in unit.timed])
         if unit.on_end is not None:
             if unit.ended:
                 unit.on_end.ended(refused)
@@ -540,13 +542,23 @@ class Dispatcher:
             self.dead_lettered += self._backlog.queues[event_type].lose_next(local)
         self._chunk = None
         waits = self._backlog.dispatched(chunk.parts, chunk.done)
-        if waits and (marks := chunk.marked()) is not None:
-            owner = chunk.only_owner
-            self._recorder.note_chunk(chunk.parts, chunk.done, marks, waits, None if owner is None else owner.name)
-            self._recorder.note_calls(chunk.timed())
+        if waits and chunk.marks is not None:
+            self._note(chunk, waits)
         chunk.forget()
         if self.on_dispatched is not None and waits:
             self.on_dispatched(waits, self._begun_ns)
+
+    def _note(self, chunk: Chunk, waits: Runs) -> None:
+        """Have the journey know of a chunk that has ended."""
+        owner = chunk.only_owner
+        handler = None if owner is None else owner.name
+        assert chunk.marks is not None
+        if chunk.done == 1 and len(chunk.parts) == 1:
+            self._recorder.note_one(chunk.parts[0], chunk.marks, waits[0][1], handler)
+        elif (marks := chunk.marked()) is not None:
+            self._recorder.note_chunk(chunk.parts, chunk.done, marks, waits, handler)
+        if chunk.marks.timed:
+            self._recorder.note_calls(chunk.timed())
 
     def _show(self, chunk: Chunk) -> None:
         """Show the rows that are done, and were not shown, to the observer and to the windows of batch handlers."""

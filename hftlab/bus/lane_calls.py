@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine
 from types import CoroutineType
 from typing import Any, Protocol
 
 from hftlab.bus.coroutines import POSTED, Coroutines, Suspended, Unit
 from hftlab.bus.failures import FailureLog, Given
+from hftlab.bus.journeys import Recorder
 from hftlab.bus.mailbox import Call, Mailbox, Mailboxes
 from hftlab.bus.subscriptions import Subscription
 from hftlab.events.records import Priority
@@ -34,9 +36,16 @@ class LaneCalls:
     """Takes the coroutines of one lane's async handlers: AsyncCalls of a live bus."""
 
     def __init__(
-        self, level: Priority, coroutines: Coroutines, mailboxes: Mailboxes, failures: FailureLog, outlet: Outlet
+        self,
+        level: Priority,
+        coroutines: Coroutines,
+        mailboxes: Mailboxes,
+        failures: FailureLog,
+        outlet: Outlet,
+        recorder: Recorder | None = None,
     ) -> None:
         self.level = level
+        self._recorder = recorder
         self._coroutines, self._mailboxes = coroutines, mailboxes
         self._failures, self._outlet = failures, outlet
 
@@ -80,7 +89,10 @@ class LaneCalls:
     ) -> Call:
         given, cause = unit.keep_at(position), unit.id_at(position)
         cascade, generation = self._outlet.cascade, subscription.generation
-        return Call(subscription, coroutine, given, cause, events, self, unit, position, cascade, generation)
+        return Call(
+            subscription, coroutine, given, cause, events, self, unit, position, cascade, generation,
+            unit.type_at(position), time.perf_counter_ns(),
+        )  # fmt: skip
 
     def end(self, call: Call, reached: Any) -> None:
         """Take what a call came to: it failed, or returned what is to be emitted."""
@@ -91,6 +103,9 @@ class LaneCalls:
         elif reached is not None:
             refused = self._outlet.emit_later(reached, call.subscription, call.given, call.cause, call.cascade)
         call.subscription.completed(error, call.generation)
+        if self._recorder is not None:
+            elapsed_ns = time.perf_counter_ns() - call.begun_ns
+            self._recorder.note_call(call.subscription.name, call.event_type, elapsed_ns, call.events)
         if call.unit.on_end is not None:
             call.unit.on_end.ended(refused if error is None else error)
 

@@ -108,7 +108,7 @@ class Lanes:
                 watchdog=self.watchdog,
                 recorder=recorder,
             )
-            dispatcher.calls = LaneCalls(level, self.coroutines, self.mailboxes, failures, dispatcher)
+            dispatcher.calls = LaneCalls(level, self.coroutines, self.mailboxes, failures, dispatcher, recorder)
             self.by_level[level] = Lane(level, backlog, dispatcher, clock)
             dispatcher.emissions.elsewhere = self._taker(level)
         self.recorded = self.by_level[Priority.NORMAL]

@@ -35,7 +35,7 @@ SLICE_NS = 400_000
 @dataclass(eq=False, slots=True)
 class Call:
     """One call on its way. ``given`` makes what the handler was given, ``cause`` is its event id, ``events`` how many
-    they are; ``attempt`` counts from 1."""
+    they are; ``begun_ns`` when it was made (``perf_counter_ns``); ``attempt`` counts from 1."""
 
     subscription: Subscription
     coroutine: Coroutine[Any, Any, Any]
@@ -47,6 +47,8 @@ class Call:
     position: int
     cascade: int
     generation: int
+    event_type: int
+    begun_ns: int
     attempt: int = 1
 
     def again(self) -> Any:

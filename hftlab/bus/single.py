@@ -44,6 +44,7 @@ class Single:
         self._cause = cause
         self.rows = rows
         self.emitted: list[tuple[int, Subscription, Any]] = []
+        self.timed: list[tuple[Subscription, int]] = []  # how long each call took, to its first wait
         self.suspended: Suspended | None = None
         self.on_end = on_end
         self.ended = self.posted = False  # its last call has come to something; or will, in its handler's own queue
@@ -66,6 +67,7 @@ class Single:
             self._tried, self.ended = 0, False
             self._call(subscription)
             elapsed_ns = time.perf_counter_ns() - begun_ns
+            self.timed.append((subscription, elapsed_ns))
             if elapsed_ns >= self._watchdog.limit_ns:
                 self._watchdog.look(elapsed_ns, 1, lambda one=subscription: (one,))  # type: ignore[misc]
             if self.suspended is not None:
@@ -144,3 +146,7 @@ class Single:
     def id_at(self, position: int) -> int:
         """The id that names it as a cause."""
         return self._cause
+
+    def type_at(self, position: int) -> int:
+        """The event's type; 0 of a notice."""
+        return self.event.event_type if isinstance(self.event, Event) else 0

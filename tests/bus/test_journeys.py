@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from hftlab.bus import EventBus
 from hftlab.bus.journeys import SAMPLED_STRIDES
 from hftlab.clock import VirtualClock
 from hftlab.errors import ValidationError
-from hftlab.events import EventBatch, MarketDataEvent, OrderEvent, OrderType, Side
+from hftlab.events import EventBatch, Kind, MarketDataEvent, OrderEvent, OrderType, Side, SignalEvent
 from hftlab.metrics.journeys import Stage
-from tests.bus.samples import START_NS, one_lane, trades, work_off
+from tests.bus.samples import START_NS, one_lane, pumped, trades, until, work_off
 from tests.bus.virtual_time import VirtualTime, in_virtual_time
 
 MS = 1_000_000
@@ -22,6 +23,11 @@ MS = 1_000_000
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
     return in_virtual_time(monkeypatch)
+
+
+def work_off_what_does_not_wait(bus: EventBus) -> None:
+    while not (work := bus.do_work(max_ns=1 << 62)).idle and not work.awaiting:
+        pass
 
 
 def p50(bus: EventBus, stage: Stage, **by: Any) -> float:
@@ -134,6 +140,52 @@ async def test_a_row_whose_async_handler_is_awaited_in_line_is_through_when_that
             await bus.settle()
     assert count(bus, Stage.HANDLED) == 3
     assert bus.latency.histogram(Stage.HANDLED).maximum == MS
+
+
+async def test_an_async_handler_is_timed_from_its_call_to_its_end(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+    go_on = asyncio.Event()
+
+    @bus.on(MarketDataEvent, name="waits")
+    async def waits(price: float) -> None:
+        await go_on.wait()
+
+    bus.offer(trades(2))
+    work_off_what_does_not_wait(bus)
+    assert bus.latency.histogram(Stage.HANDLED).count == 2, "to their first wait"
+    clock.advance(40 * MS)
+    go_on.set()
+    async with pumped(bus):
+        await until(lambda: bus.statistics().handlers[0].queued == 0)
+    timed = bus.latency.histogram(handler="waits")
+    assert timed.maximum == 40 * MS
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_events_that_come_one_by_one_are_timed_as_those_that_come_together(clock: VirtualTime, count: int) -> None:
+    bus = EventBus(clock=clock)
+    bus.subscribe(lambda price: clock.advance(MS), MarketDataEvent, name="it")
+    event = MarketDataEvent(symbol="BTC", kind=Kind.TRADE, price=1.0, volume=1.0)
+    for _ in range(count):
+        bus.publish_nowait(event)
+        clock.advance(3 * MS)
+        work_off(bus)
+    shown = bus.latency
+    for stage, took in ((Stage.DISPATCHED, 3), (Stage.HANDLED, 1), (Stage.SEQUENCED, 0), (Stage.TOTAL, 4)):
+        histogram = shown.histogram(stage)
+        assert (histogram.count, histogram.minimum, histogram.maximum) == (count, took * MS, took * MS), stage
+    assert shown.histogram(handler="it").count == count
+    assert Stage.RECEIVED not in shown.stages, "nobody but us stamped them"
+
+
+def test_handlers_of_emitted_events_are_timed(clock: VirtualTime) -> None:
+    bus = EventBus(clock=clock)
+    bus.subscribe(lambda event: SignalEvent(symbol="BTC", signal_type="s"), MarketDataEvent, name="emits")
+    bus.subscribe(lambda event: clock.advance(2 * MS), SignalEvent, name="takes")
+    bus.offer(trades(5))
+    work_off(bus)
+    timed = bus.latency.histogram(handler="takes")
+    assert (timed.count, timed.minimum, timed.maximum) == (5, 2 * MS, 2 * MS)
 
 
 def test_a_run_has_a_journey_of_its_own_and_notes_no_whole_way_where_it_is_virtual(clock: VirtualTime) -> None:

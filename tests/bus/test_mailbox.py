@@ -21,7 +21,7 @@ from hftlab.bus.failures import FailureLog
 from hftlab.clock import VirtualClock
 from hftlab.errors import BusBusy, CascadeError, HandlerFailed, HandlerTimeout, ValidationError
 from hftlab.events import Event, EventBatch, MarketDataEvent, OrderEvent, Side, SignalEvent
-from hftlab.events.records import Priority
+from hftlab.events.records import EventType, Priority
 from tests.bus.samples import pumped, trades, until
 
 CAPACITY = 1_024
@@ -741,6 +741,9 @@ class Lane:
 
     def id_at(self, position: int) -> int:
         return position
+
+    def type_at(self, position: int) -> int:
+        return EventType.SIGNAL
 
     def emit_later(self, result: Any, subscription: Subscription, given: Any, cause: int, cascade: int) -> None:
         assert (result, given().signal_type) == (cause, str(cause))

@@ -89,6 +89,8 @@ class Journey:
         self._type_names, self._source_name = type_names, source_name
         self._symbol_name = symbol_name
         self.virtual = virtual
+        self.before_asked: Callable[[], None] | None = None
+        """Called before anybody looks: whoever records may have kept something back, to note more at once."""
         self._slots = SymbolSlots(most_symbols, symbol_name)
         self._seed = seed
         self._phase = random.Random(seed)
@@ -208,6 +210,7 @@ class Journey:
 
         What was noted of these two without a symbol is under ``other symbols``, as all beyond ``most_symbols`` is.
         """
+        self._ask()
         for (stage, event_type), histogram in self._stages.items():
             yield stage, self._type_name(event_type), None, histogram
         for (stage, event_type, slot), histogram in self._symbols.items():
@@ -215,6 +218,7 @@ class Journey:
 
     def handler_histograms(self) -> Iterator[tuple[str, str, Histogram]]:
         """The live histograms of handlers, with the handler's and the type's name."""
+        self._ask()
         for (handler, event_type), histogram in self._handlers.items():
             yield handler, self._type_name(event_type), histogram
 
@@ -226,6 +230,7 @@ class Journey:
         """
         from hftlab.clock.skew import skew_of_envelope
 
+        self._ask()
         found = {}
         for source, at_ns, least_ns, events, resolution_ns in self._slots.envelope_points():
             # Too little data to fit is an answer, not an error: rows may just have begun to come.
@@ -247,6 +252,7 @@ class Journey:
 
     def clear(self) -> None:
         """Forget all that was recorded, symbols and handlers too; the samples are then drawn as in the beginning."""
+        self._ask()
         self._slots.clear()
         self._tables.clear()
         self._stages.clear()
@@ -257,6 +263,7 @@ class Journey:
 
     def copy(self) -> Journey:
         """All that is recorded, in memory of its own, which nobody goes on recording into. About 10 µs a histogram."""
+        self._ask()
         twin = Journey(
             self.path, type_names=self._type_names, symbol_name=self._symbol_name, source_name=self._source_name,
             sample=self.sample, most_symbols=self.most_symbols, most_handlers=self.most_handlers,
@@ -275,6 +282,10 @@ class Journey:
         counts = [f"{stage.name.lower()} {count:,}" for stage in Stage if (count := self._recorded(stage))]
         sampled = f", 1 row in {self.sample:,}" if self.sample > 1 else ""
         return f"Journey({self.path!r}: {', '.join(counts) or 'nothing recorded'}{sampled})"
+
+    def _ask(self) -> None:
+        if self.before_asked is not None:
+            self.before_asked()
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
