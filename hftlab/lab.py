@@ -72,7 +72,7 @@ class Lab:
 
     ``ntp`` names the servers that this machine's time is compared with, in the background, and slewed to (the
     environment variable HFTLAB_NTP, with commas between, where it is None; nobody is asked without either): see
-    ``system_clock`` and ``ntp``. ``journeys``: the way of every so manieth event is timed (0: of none), see ``latency``.
+    ``system_clock`` and ``ntp``. ``journeys``: of so many events the way of one is timed (0: of none), see ``latency``.
 
     ``await lab.start()`` and ``await lab.close()`` may stand in different cells and be run again; in a script, write
     ``async with hl.Lab() as lab``.
