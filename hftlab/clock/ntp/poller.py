@@ -225,14 +225,15 @@ class NtpPoller:
 
     def _picture(self, one: Association) -> ServerStatistics:
         view = self._estimator.server(one.name)
-        now_ns = time.perf_counter_ns()
+        # Back to back: whatever lay between these two would show as the server's offset.
+        shown_ns = self.clock.now_ns() - time.perf_counter_ns()
         return ServerStatistics(
             server=one.name,
             address="" if one.endpoint is None else str(one.endpoint),
             state=_state(one, view.verdict if self._decided else ""),
             stratum=None if one.exchange is None else one.exchange.stratum,
             reach=one.polling.reach,
-            offset_ns=None if view.offset_ns is None else now_ns + view.offset_ns - self.clock.now_ns(),
+            offset_ns=None if view.offset_ns is None else view.offset_ns - shown_ns,
             bound_ns=view.bound_ns,
             delay_ns=view.delay_ns,
             jitter_ns=view.jitter_ns,
