@@ -48,7 +48,8 @@ async def examine(
         raise address
     began_s = time.monotonic()
     looking = _Looking(seconds, Path(root))
-    await looking.look_at_clocks(_servers(lab, ntp), lab)
+    await looking.guarded(clocks.AREA, looking.clock)
+    await looking.guarded(time_servers.AREA, lambda: looking.time_servers(lab, ntp))
     await looking.guarded(stamping.AREA, lambda: stamping.examine_stamps(looking.root, seconds))
     await looking.guarded(capacity.AREA, lambda: looking.memory(_folder(lab, directory)))
     await looking.guarded(server.AREA, lambda: server.examine_server(address or _address(lab), seconds))
@@ -60,9 +61,7 @@ async def examine(
     )
 
 
-def _servers(lab: Lab | None, ntp: Sequence[str] | str | None) -> list[str]:
-    if ntp is None and lab is not None and lab.ntp is not None:
-        return list(lab.ntp.servers)
+def _servers(ntp: Sequence[str] | str | None) -> list[str]:
     named = os.environ.get("HFTLAB_NTP", "") if ntp is None else ntp
     listed = named.split(",") if isinstance(named, str) else list(named)
     if not all(isinstance(one, str) for one in listed):
@@ -108,21 +107,19 @@ class _Looking:
                 next="please report it, with this output",
             ))  # fmt: skip
 
-    async def look_at_clocks(self, servers: list[str], lab: Lab | None) -> None:
-        """The clock by itself, by the kernel, and by NTP servers."""
-        await self.guarded(clocks.AREA, self._clock)
-
-        async def asked() -> list[Check]:
-            if not servers:
-                return [time_servers.unasked()]
-            checks, self.measured = await time_servers.examine_servers(servers, self.seconds)
+    async def time_servers(self, lab: Lab | None, ntp: Sequence[str] | str | None) -> list[Check]:
+        """The clock by NTP servers: those named, else what a lab's poller knows already, else HFTLAB_NTP's."""
+        if ntp is None and lab is not None and lab.ntp is not None and lab.ntp.estimate is not None:
+            checks, self.measured = time_servers.examine_lab(lab.ntp, lab.system_clock)
             return checks
+        servers = list(lab.ntp.servers) if ntp is None and lab is not None and lab.ntp is not None else _servers(ntp)
+        if not servers:
+            return [time_servers.unasked()]
+        checks, self.measured = await time_servers.examine_servers(servers, self.seconds)
+        return checks
 
-        await self.guarded(time_servers.AREA, asked)
-        if lab is not None and lab.ntp is not None:
-            self.checks.append(time_servers.judge_discipline(lab.system_clock.reading()))
-
-    async def _clock(self) -> list[Check]:
+    async def clock(self) -> list[Check]:
+        """The clock by itself and by the kernel."""
         checks, kernel = await clocks.examine_clocks(self.root)
         self.claimed = None if kernel is None else kernel.divergence
         return checks

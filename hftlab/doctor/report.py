@@ -107,8 +107,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
                 area = check.area
             lines += _check_lines(check, width)
         lines += ["", "good for (this machine's clock, CLOCK_REALTIME)"]
+        because = ""
         for one in self.fitness:
-            lines += _hung(f"  {one.answer.value:<15}{one.rule:<40}", one.because, width, " " * 17)
+            told = "as above" if one.because == because else one.because
+            lines += _hung(f"  {one.answer.value:<15}{one.rule:<40}", told, width, " " * 17)
+            because = one.because
         lines += ["", self._summary()]
         return "\n".join(line.rstrip() for line in lines) + "\n"
 

@@ -174,13 +174,37 @@ def judge_cards(cards: dict[str, CardStamps | None], clocks: list[str], platform
     )  # fmt: skip
 
 
-def judge_cores(usable: int, online: int, isolated: str | None, governor: str | None, flags: str | None) -> Check:
-    """Cores, isolated ones, the frequency's governor, and whether a hypervisor is underneath; None where not told."""
+class Cores(NamedTuple):
+    """Of ``online`` cores ``usable`` are this process's; the rest is as the kernel writes it, None where it doesn't.
+
+    ``flags``: the processor's; ``quota``: a control group's ``cpu.max``, such as "150000 100000".
+    """
+
+    usable: int
+    online: int
+    isolated: str | None = None
+    governor: str | None = None
+    flags: str | None = None
+    quota: str | None = None
+
+    @property
+    def allowed(self) -> float | None:
+        """How many cores' time the control group grants; None without a limit."""
+        granted, _, period = (self.quota or "").partition(" ")
+        return int(granted) / int(period) if granted.isdecimal() and period.isdecimal() and int(period) else None
+
+
+def judge_cores(cores: Cores) -> Check:
+    """Cores and what takes them away: too few, a quota, a hypervisor, a governor that saves power."""
+    usable, online, isolated, governor, flags, _ = cores
     virtual = None if flags is None else "hypervisor" in flags.split()
     said = [f"{usable} of {online} usable", f"isolated {isolated}" if isolated else "none isolated"]
     said.append("frequency governor not told" if governor is None else f"governor {governor}")
     said += {True: ["virtual machine"], False: ["no hypervisor"], None: []}[virtual]
     why, to_do = [], []
+    if cores.allowed is not None:
+        said.append(f"a quota of {cores.allowed:g} cores")
+        why.append("who uses up the quota stands still for the rest of each period, mostly 100 ms")
     if usable < 2:
         why.append("one core: the server, the kernel's work and this process take turns")
     if virtual:
@@ -199,7 +223,8 @@ def judge_cores(usable: int, online: int, isolated: str | None, governor: str | 
         verdict = Verdict.FAIR if why else Verdict.GOOD
     return Check(
         area=AREA, name="cores", value=", ".join(said), verdict=verdict, why="; ".join(why), next="; ".join(to_do),
-        figures={"usable": usable, "online": online, "isolated": isolated, "governor": governor, "virtual": virtual},
+        figures={"usable": usable, "online": online, "isolated": isolated, "governor": governor,
+                 "virtual": virtual, "quota_cores": cores.allowed},
     )  # fmt: skip
 
 
@@ -225,7 +250,14 @@ async def examine_stamps(root: Path, seconds: float) -> list[Check]:
         *judge_loopback(await measure_loopback(seconds)),
         judge_cards(cards, [name for name in names(root / "dev") if name.startswith("ptp")]),
         judge_cores(
-            usable, online, read(cpu / "isolated"), read(cpu / "cpu0/cpufreq/scaling_governor"),
-            cpu_flags(read(root / "proc/cpuinfo")),
+            Cores(
+                usable=usable,
+                online=online,
+                isolated=read(cpu / "isolated"),
+                governor=read(cpu / "cpu0/cpufreq/scaling_governor"),
+                flags=cpu_flags(read(root / "proc/cpuinfo")),
+                # A container's own group is the top of what it sees.
+                quota=read(root / "sys/fs/cgroup/cpu.max"),
+            )
         ),
-    ]  # fmt: skip
+    ]

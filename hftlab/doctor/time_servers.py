@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from hftlab.clock import ClockReading, NtpStatistics, ServerState, SystemClock
+from hftlab.clock import ClockReading, ClockState, Estimate, NtpStatistics, ServerState, SystemClock
 from hftlab.clock.ntp import CrossCheck, NtpPoller
 from hftlab.clock.ntp.cross_check import cross_check
 from hftlab.clock.stamps import Clocks, read_clocks
@@ -60,7 +60,8 @@ def judge_servers(statistics: NtpStatistics, found: Divergence | None) -> list[C
                 area=AREA, name=one.server, value=value,
                 verdict=Verdict.GOOD if believed else
                 Verdict.UNKNOWN if one.state in (ServerState.UNHEARD, ServerState.CANDIDATE) else Verdict.POOR,
-                why=one.last_error,
+                # It begins with the server's name, which is the row's own already.
+                why=one.last_error.removeprefix(f"{one.server}: "),
                 next="" if believed else "look at its name, its port (UDP 123), and a firewall in between",
                 figures={"server": one.server, "state": one.state.value, "offset_ns": one.offset_ns,
                          "bound_ns": one.bound_ns, "delay_ns": one.delay_ns, "stratum": one.stratum},
@@ -85,7 +86,7 @@ def _judge_all(statistics: NtpStatistics, found: Divergence | None) -> Check:
         area=AREA, name="servers", value=f"CLOCK_REALTIME is off by {found}",
         verdict=Verdict.FAIR if alone and verdict is Verdict.GOOD else verdict,
         why=f"{_TRACE}; an asymmetric way shifts all of it within the bound, unseen",
-        good_for=f"up to {duration(found.bound_ns)} once hftlab's clock has slewed to it",
+        good_for=f"hftlab's own clock, disciplined by them: UTC within {duration(found.bound_ns)}",
         next="name three or more servers: of fewer, one that is wrong can't be outvoted" if alone else "",
         figures={"offset_ns": found.offset_ns, "bound_ns": found.bound_ns,
                  "falsetickers": ", ".join(statistics.falsetickers)},
@@ -131,6 +132,28 @@ def _signed(ns: int) -> str:
     return ("-" if ns < 0 else "+") + duration(abs(ns))
 
 
+class Realtime:
+    """CLOCK_REALTIME as a poller's clock: nobody disciplines it here, so that its own error is what is seen."""
+
+    def now_ns(self) -> int:
+        """The time now, in ns UTC, as right as the machine's clock is."""
+        return time.time_ns()
+
+    def discipline(self, estimate: Estimate, /) -> None:
+        """Nothing: looking is all that is done here."""
+
+
+def examine_lab(poller: NtpPoller, clock: SystemClock) -> tuple[list[Check], Divergence | None]:
+    """What a lab's own poller knows already; nobody is asked. Offsets in its table are those of the lab's clock."""
+    reading, statistics = clock.reading(), poller.statistics()
+    found = None
+    if reading.bound_ns is not None and reading.state is not ClockState.UNSYNCED:
+        count = len(statistics.truechimers)
+        witness = f"the lab's clock ({count} NTP server{'s' * (count != 1)})"
+        found = Divergence(time.time_ns() - clock.utc_ns(), reading.bound_ns, witness)
+    return [*judge_servers(statistics, found), judge_discipline(reading)], found
+
+
 async def examine_servers(servers: Sequence[str], seconds: float) -> tuple[list[Check], Divergence | None]:
     """Ask each server once, more often those nearby while time is left, and one by ntplib too.
 
@@ -138,7 +161,7 @@ async def examine_servers(servers: Sequence[str], seconds: float) -> tuple[list[
     """
     deadline_s = time.monotonic() + seconds
     timeout_s = min(1.0, seconds / 2)
-    poller = NtpPoller(list(servers), SystemClock(), timeout_s=timeout_s)
+    poller = NtpPoller(list(servers), Realtime(), timeout_s=timeout_s)
     await poller.poll_once()
     # Servers nearby may be asked again at once: of several answers, the one that was fastest has the smallest bound.
     for _ in range(7):
