@@ -11,6 +11,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hftlab.compiling import compile_kernels
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 # No timing is ever a pass or fail: not an example's deadline, nor the check that data is made quickly enough.
@@ -21,8 +23,15 @@ settings.load_profile("hftlab-ci" if os.environ.get("CI") else "hftlab")
 
 
 def pytest_configure() -> None:
-    """Hide the user's own server from the tests and the notebooks' kernels: nothing is ever written to it."""
+    """Hide the user's own servers from the tests and the notebooks' kernels: nothing is ever written to, or asked."""
     os.environ.pop("HFTLAB_URL", None)
+    os.environ.pop("HFTLAB_NTP", None)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kernels, where that was not done: a notebook's cell would show the bar, and its output differ."""
+    if not hasattr(session.config, "workerinput"):
+        compile_kernels()
 
 
 # With several processes (-n), the longest files come first: none is left alone with them at the end.
