@@ -175,9 +175,12 @@ class Latency:
         """The skew of the source with most events; None while no source has enough of them."""
         return max(self.skews.values(), key=lambda skew: skew.events, default=None)
 
-    def copy(self) -> Latency:
-        """All of it as it is now, to compare with what comes: ``latency.figure(before)``. About 10 µs a histogram."""
-        return Latency(*(journey.copy() for journey in self._journeys), name=self.name)
+    def copy(self, name: str | None = None) -> Latency:
+        """All of it as it is now, to compare with what comes: ``latency.figure(before)``. About 10 µs a histogram.
+
+        ``name``: what pictures call it (None: as this one).
+        """
+        return Latency(*(journey.copy() for journey in self._journeys), name=self.name if name is None else name)
 
     # -- showing ------------------------------------------------------------------------------------------------------
 
