@@ -24,9 +24,12 @@ from hftlab.streams.connections import Connections
 from hftlab.streams.counters import Counters
 from hftlab.streams.durability import read_durability
 from hftlab.streams.launch import find_binary
+from hftlab.streams.permissions import DURABILITY
 
 AREA = "server"
 PINGS = 200
+
+_TELL = f"ACL SETUSER <user> {' '.join(DURABILITY)}"
 
 
 class Answers(NamedTuple):
@@ -120,14 +123,14 @@ def _judge_keeping(info: dict[str, str], durability: Durability) -> list[Check]:
         verdict=verdict,
         why="its last write to the disk failed" if failing else "CONFIG and INFO are forbidden to this user"
         if not known else "without an append-only log, a server that ends takes with it what came since the snapshot",
-        next="make room on its disk, and read its log" if failing else ""
-        if safe or not known else "await lab.streams.set_durability(appendonly=True, appendfsync='everysec')",
+        next="make room on its disk, and read its log" if failing else _TELL if not known else ""
+        if safe else "await lab.streams.set_durability(appendonly=True, appendfsync='everysec')",
         figures=figures,
     )  # fmt: skip
     policy, limit = info.get("maxmemory_policy"), info.get("maxmemory", "")
     if policy is None or not limit.isdecimal():
         return [kept, Check(area=AREA, name="eviction", value="not told", verdict=Verdict.UNKNOWN,
-                            why="INFO is forbidden to this user")]  # fmt: skip
+                            why="INFO is forbidden to this user", next=_TELL)]  # fmt: skip
     evicts = policy != "noeviction" and limit != "0"
     used = f", {size(int(info['used_memory']))} used" if info.get("used_memory", "").isdecimal() else ""
     return [kept, Check(
@@ -148,7 +151,7 @@ def _judge_role(found: Answers) -> Check:
         return Check(
             area=AREA, name="role", value=f"{role or 'role not told'}; scripts are refused", verdict=Verdict.POOR,
             why=f"each append is a script; it says: {found.scripts}", figures=figures,
-            next="allow this user +@scripting",
+            next="ACL SETUSER <user> +eval +evalsha +script|load",
         )  # fmt: skip
     if role == "slave":
         return Check(
@@ -158,7 +161,8 @@ def _judge_role(found: Answers) -> Check:
     shown = {"master": "primary"}.get(role, role or "role not told")
     return Check(
         area=AREA, name="role", value=f"{shown}; runs scripts", figures=figures,
-        verdict=Verdict.GOOD if role else Verdict.UNKNOWN, why="" if role else "INFO is forbidden to this user",
+        verdict=Verdict.GOOD if role else Verdict.UNKNOWN,
+        why="" if role else "INFO is forbidden to this user", next="" if role else _TELL,
     )  # fmt: skip
 
 

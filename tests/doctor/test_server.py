@@ -9,6 +9,7 @@ import pytest
 
 from hftlab.doctor.report import Check, Verdict
 from hftlab.doctor.server import Answers, ask_server, examine_server, judge_answers, parse_info
+from hftlab.doctor.system_files import names
 from hftlab.streams import Address, Durability, EmbeddedServer
 from hftlab.streams.permissions import NEEDED
 from hftlab.streams.urls import read_address
@@ -144,7 +145,7 @@ async def test_the_embedded_server_is_tried_and_leaves_no_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     checks = await examine_server(None, 10.0)
     assert [check.name for check in checks] == ["embedded", "start", "round trip", "durability", "eviction", "role"]
-    assert not list(tmp_path.glob("hftlab-doctor-*"))
+    assert not names(tmp_path)
 
 
 async def test_no_server_to_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
