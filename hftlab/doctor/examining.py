@@ -63,7 +63,7 @@ async def examine(
 
 def _servers(ntp: Sequence[str] | str | None) -> list[str]:
     named = os.environ.get("HFTLAB_NTP", "") if ntp is None else ntp
-    listed = named.split(",") if isinstance(named, str) else list(named)
+    listed = named.split(",") if isinstance(named, str) else list(named) if isinstance(named, Sequence) else [named]
     if not all(isinstance(one, str) for one in listed):
         raise ValidationError(f"ntp names servers, such as ['time.example.org']; got {shown(ntp)}")
     return list(dict.fromkeys(one.strip() for one in listed if one.strip()))

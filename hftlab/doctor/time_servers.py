@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+import psutil
 
 from hftlab.clock import ClockReading, ClockState, Estimate, NtpStatistics, ServerState, SystemClock
 from hftlab.clock.ntp import CrossCheck, NtpPoller
 from hftlab.clock.ntp.cross_check import cross_check
 from hftlab.clock.stamps import Clocks, read_clocks
 from hftlab.doctor.fitness import Divergence
-from hftlab.doctor.report import Check, Verdict
+from hftlab.doctor.report import Check, Figure, Verdict
 from hftlab.doctor.wording import duration
 
 AREA = "ntp"
@@ -45,9 +47,31 @@ def divergence(statistics: NtpStatistics, clocks: Clocks) -> Divergence | None:
     return Divergence(-utc_minus_realtime_ns, estimate.bound_ns + clocks.width_ns, witness)
 
 
-def judge_servers(statistics: NtpStatistics, found: Divergence | None) -> list[Check]:
-    """All servers together, then each; offsets are this clock's minus theirs."""
-    checks = [_judge_all(statistics, found)]
+def own_addresses() -> frozenset[str]:
+    """The addresses by which this machine can be reached, loopback among them."""
+    try:
+        listed = psutil.net_if_addrs()
+    except OSError:
+        listed = {}
+    found = {address.address.partition("%")[0] for addresses in listed.values() for address in addresses}
+    return frozenset(found | {"127.0.0.1", "::1"})
+
+
+def asked_itself(statistics: NtpStatistics, own: Collection[str]) -> tuple[str, ...]:
+    """The believed servers that are this machine, by ``own``, its addresses.
+
+    Such a one hands out the very clock that it is to judge: they agree, whatever UTC may be.
+    """
+    hosts = {
+        one.server: one.address.rpartition(":")[0].strip("[]").partition("%")[0].removeprefix("::ffff:")
+        for one in statistics.servers
+    }
+    return tuple(name for name in statistics.truechimers if hosts[name] in own or hosts[name].startswith("127."))
+
+
+def judge_servers(statistics: NtpStatistics, found: Divergence | None, itself: tuple[str, ...] = ()) -> list[Check]:
+    """All servers together, then each; offsets are this clock's minus theirs. ``itself``: see ``asked_itself``."""
+    checks = [_judge_all(statistics, found, itself)]
     for one in statistics.servers:
         believed = one.state in (ServerState.TRUECHIMER, ServerState.ALONE)
         value = one.state.value
@@ -70,7 +94,7 @@ def judge_servers(statistics: NtpStatistics, found: Divergence | None) -> list[C
     return checks
 
 
-def _judge_all(statistics: NtpStatistics, found: Divergence | None) -> Check:
+def _judge_all(statistics: NtpStatistics, found: Divergence | None, itself: tuple[str, ...]) -> Check:
     if found is None:
         answered = sum(one.answered > 0 for one in statistics.servers)
         value = f"{answered} of {len(statistics.servers)} answered, and too few agree" if answered else "none answered"
@@ -78,7 +102,17 @@ def _judge_all(statistics: NtpStatistics, found: Divergence | None) -> Check:
             area=AREA, name="servers", value=value, verdict=Verdict.UNKNOWN, why="UTC is what more than half agree on",
             next="name other servers, three or more; or is UDP port 123 closed on the way?",
         )  # fmt: skip
-    alone = len(statistics.servers) < 3
+    figures: dict[str, Figure] = {
+        "offset_ns": found.offset_ns, "bound_ns": found.bound_ns, "itself": ", ".join(itself),
+        "falsetickers": ", ".join(statistics.falsetickers),
+    }  # fmt: skip
+    if itself:
+        return Check(
+            area=AREA, name="servers", value=f"CLOCK_REALTIME is off by {found}", verdict=Verdict.UNKNOWN,
+            why=f"{', '.join(itself)} is this machine: a clock agrees with itself, which says nothing of UTC",
+            next="name servers on other machines only", figures=figures,
+        )  # fmt: skip
+    alone = len(statistics.truechimers) < 3
     verdict = (
         Verdict.GOOD if found.most_ns <= 1_000_000 else Verdict.FAIR if found.most_ns <= 50_000_000 else Verdict.POOR
     )
@@ -88,8 +122,7 @@ def _judge_all(statistics: NtpStatistics, found: Divergence | None) -> Check:
         why=f"{_TRACE}; an asymmetric way shifts all of it within the bound, unseen",
         good_for=f"hftlab's own clock, disciplined by them: UTC within {duration(found.bound_ns)}",
         next="name three or more servers: of fewer, one that is wrong can't be outvoted" if alone else "",
-        figures={"offset_ns": found.offset_ns, "bound_ns": found.bound_ns,
-                 "falsetickers": ", ".join(statistics.falsetickers)},
+        figures=figures,
     )  # fmt: skip
 
 
@@ -144,20 +177,25 @@ class Realtime:
 
 
 def examine_lab(poller: NtpPoller, clock: SystemClock) -> tuple[list[Check], Divergence | None]:
-    """What a lab's own poller knows already; nobody is asked. Offsets in its table are those of the lab's clock."""
+    """What a lab's own poller knows already; nobody is asked. Offsets in its table are those of the lab's clock.
+
+    The second value is for the rules: None also where the servers are no witnesses, see ``asked_itself``.
+    """
     reading, statistics = clock.reading(), poller.statistics()
     found = None
     if reading.bound_ns is not None and reading.state is not ClockState.UNSYNCED:
         count = len(statistics.truechimers)
         witness = f"the lab's clock ({count} NTP server{'s' * (count != 1)})"
         found = Divergence(time.time_ns() - clock.utc_ns(), reading.bound_ns, witness)
-    return [*judge_servers(statistics, found), judge_discipline(reading)], found
+    itself = asked_itself(statistics, own_addresses())
+    return [*judge_servers(statistics, found, itself), judge_discipline(reading)], None if itself else found
 
 
 async def examine_servers(servers: Sequence[str], seconds: float) -> tuple[list[Check], Divergence | None]:
     """Ask each server once, more often those nearby while time is left, and one by ntplib too.
 
-    At most ``seconds``, and what a name's lookup takes. Raises ValidationError for what is no server's name.
+    At most ``seconds``, and what a name's lookup takes. Raises ValidationError for what is no server's name. The second
+    value is for the rules: None also where the servers are no witnesses, see ``asked_itself``.
     """
     deadline_s = time.monotonic() + seconds
     timeout_s = min(1.0, seconds / 2)
@@ -170,8 +208,9 @@ async def examine_servers(servers: Sequence[str], seconds: float) -> tuple[list[
         await asyncio.sleep(0.02)
     statistics, clocks = poller.statistics(), read_clocks()
     found = divergence(statistics, clocks)
-    checks = judge_servers(statistics, found)
+    itself = asked_itself(statistics, own_addresses())
+    checks = judge_servers(statistics, found, itself)
     believed = statistics.truechimers
     if believed:
         checks.append(judge_cross_check(await cross_check(believed[0], timeout_s=timeout_s)))
-    return checks, found
+    return checks, None if itself else found

@@ -50,6 +50,7 @@ async def test_a_url_that_makes_no_sense_is_refused_without_its_password() -> No
     assert "s3cr3t-password" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("elsewhere")
 async def test_servers_that_agree_answer_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with simulated(Truth(3_000_000_000), [Behaviour()] * 3, random.Random(1)) as servers:
         monkeypatch.setenv("HFTLAB_NTP", " , ".join(server.name for server in servers))
@@ -79,12 +80,13 @@ async def test_an_impossible_patience_is_refused(seconds: float) -> None:
         await examine(seconds=seconds)
 
 
-@pytest.mark.parametrize("ntp", [[1], "no server/at all", ["host:0"]])
+@pytest.mark.parametrize("ntp", [[1], 5, "no server/at all", ["host:0"]])
 async def test_what_is_no_ntp_server_is_refused(ntp: list[str], tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         await examine(url=NOBODY, ntp=ntp, seconds=0.2, root=tmp_path)
 
 
+@pytest.mark.usefixtures("elsewhere")
 async def test_a_labs_own_server_folder_and_clock_are_looked_at(tmp_path: Path) -> None:
     binary_of("embedded")
     async with (

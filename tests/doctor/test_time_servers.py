@@ -23,6 +23,7 @@ GOOD, FAIR, POOR, UNKNOWN = Verdict.GOOD, Verdict.FAIR, Verdict.POOR, Verdict.UN
 MS = 1_000_000
 
 
+@pytest.mark.usefixtures("elsewhere")
 async def test_a_clock_that_is_behind_is_found_to_be_within_the_bound() -> None:
     # Servers ahead by 7 ms: this machine's clock is behind them, whose offset is told as this clock's minus theirs.
     async with simulated(Truth(7 * MS), [Behaviour()] * 3, random.Random(1)) as servers:
@@ -36,6 +37,7 @@ async def test_a_clock_that_is_behind_is_found_to_be_within_the_bound() -> None:
     assert checks[0].figures["offset_ns"] == found.offset_ns
 
 
+@pytest.mark.usefixtures("elsewhere")
 async def test_a_server_that_is_wrong_is_outvoted_and_named() -> None:
     wrong = [Behaviour(), Behaviour(), Behaviour(error_ns=500 * MS)]
     async with simulated(Truth(0), wrong, random.Random(2)) as servers:
@@ -48,6 +50,7 @@ async def test_a_server_that_is_wrong_is_outvoted_and_named() -> None:
     assert by_name["servers"].figures["falsetickers"] == names[2]
 
 
+@pytest.mark.usefixtures("elsewhere")
 async def test_one_server_alone_is_never_good_and_three_are_advised() -> None:
     async with simulated(Truth(0), [Behaviour()], random.Random(3)) as (server,):
         checks, found = await examine_servers([server.name], 2.0)
@@ -78,6 +81,7 @@ async def test_what_is_no_server_is_refused() -> None:
         await examine_servers(["no server/at all"], 1.0)
 
 
+@pytest.mark.usefixtures("elsewhere")
 async def test_a_labs_poller_is_believed_without_asking_anybody() -> None:
     clock = SystemClock()
     async with simulated(Truth(7 * MS), [Behaviour()] * 3, random.Random(6)) as servers:
