@@ -121,6 +121,10 @@ def test_nobody_but_lab_and_cli_may_import_widgets() -> None:
     }
 
 
+def test_nobody_but_lab_and_cli_may_import_the_doctor() -> None:
+    assert {owner for owner, allowed in RULES.table.items() if "doctor" in allowed} == {"lab", "cli"}
+
+
 def test_the_engine_has_no_import_cycle() -> None:
     assert set(TopologicalSorter(ENGINE).static_order()) == set(ENGINE)
 
