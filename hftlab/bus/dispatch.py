@@ -555,7 +555,7 @@ class Dispatcher:
         assert chunk.marks is not None
         if chunk.done == 1 and len(chunk.parts) == 1:
             self._recorder.note_one(chunk.parts[0], chunk.marks, waits[0][1], handler)
-        elif (marks := chunk.marked()) is not None:
+        elif self._recorder.takes_chunk(chunk.done) and (marks := chunk.marked()) is not None:
             self._recorder.note_chunk(chunk.parts, chunk.done, marks, waits, handler)
         if chunk.marks.timed:
             self._recorder.note_calls(chunk.timed())

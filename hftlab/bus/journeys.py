@@ -36,10 +36,12 @@ GATHERED = 64
 """Rows that came through one by one are noted together: a pass costs 10 µs, and 0.1 µs more for each further row."""
 THINNED_ROWS = 256
 THINNED = 8
+CHUNKS_TAKEN = 2
 """Live, where so many rows come through at once, one in 8 is timed by itself: 10 ns for each would be more than a tenth
-of what they cost; of batches for batch and compiled handlers, all rows of one in 8. Chunks are that long only where
-rows take less than 4 µs, 250,000 a second; what is slower is timed row by row. How long batches waited, and how long
-their handlers took, is noted for all."""
+of what they cost. Of chunks every other one is taken, by chance, and each fourth row of it (20 µs a chunk); of batches
+for batch and compiled handlers one in 8, with all its rows. Chunks are that long only where rows take less than 4 µs,
+250,000 a second; what is slower is timed row by row. How long batches waited, and how long their handlers took, is
+noted for all."""
 
 _ONE_BY_ONE: npt.NDArray[np.int64] = (np.arange(2 * GATHERED) + 1) // 2
 """0, 1, 1, 2, 2, 3 …: rows with a mark before and one behind each."""
@@ -171,6 +173,7 @@ class Recorder:
         ends, since = _arrays(queued)
         ahead_ns = self._clock.now_ns() - time.perf_counter_ns()
         rows, at_ns = marks
+        thinned = self._thinned(done) // CHUNKS_TAKEN or 1
         for part in parts:
             positions = part.positions
             count = done if positions is None else int(np.searchsorted(positions, done))
@@ -178,7 +181,7 @@ class Recorder:
                 journey.note_chunk(
                     part.rows[:count], part.event_type, None if positions is None else positions[:count],
                     rows, at_ns, ends, since, ahead_ns, self._is_real,
-                    sequenced=not self.in_run, thinned=self._thinned(count), handler=handler,
+                    sequenced=not self.in_run, thinned=thinned, handler=handler,
                 )  # fmt: skip
 
     def note_one(self, part: Part, marks: Marks, queued_ns: int, handler: str | None) -> None:
@@ -236,10 +239,13 @@ class Recorder:
         journey = self.journey
         if journey is None or not len(rows):
             return
-        journey.note(Stage.HANDLED, event_type, elapsed_ns, len(rows))
-        journey.note_handler(handler, event_type, elapsed_ns, len(rows))
+        journey.note_delivery(handler, event_type, elapsed_ns, len(rows))
         if self._is_real and self._is_taken(len(rows)):
             journey.note_rows(rows, event_type, self._clock.now_ns(), arrivals=False)
+
+    def takes_chunk(self, rows: int) -> bool:
+        """Whether a chunk of so many rows is timed."""
+        return self._thinned(rows) == 1 or self._phase.random() * CHUNKS_TAKEN < 1
 
     def _is_taken(self, rows: int) -> bool:
         """Whether the rows of this batch are timed one by one."""

@@ -230,7 +230,7 @@ def test_where_very_many_rows_come_through_at_once_one_in_eight_is_timed_by_itse
         bus.offer(trades(1_024, first))
         work_off(bus)
     for stage in (Stage.RECEIVED, Stage.SEQUENCED, Stage.TOTAL):
-        assert count(bus, stage) == pytest.approx(102_400 / 8, rel=0.6 if mode == "batch" else 0.01), stage
+        assert count(bus, stage) == pytest.approx(102_400 / 8, rel=0.6 if mode == "batch" else 0.3), stage
     if mode == "batch":  # waits and calls are noted for all
         assert count(bus, Stage.DISPATCHED) == count(bus, Stage.HANDLED) == 102_400
         assert count(bus, Stage.HANDLED, handler="it") == 102_400

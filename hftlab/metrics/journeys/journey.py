@@ -33,6 +33,7 @@ from hftlab.metrics.journeys import kernels
 from hftlab.metrics.journeys import layout as at
 from hftlab.metrics.journeys.slots import HistogramTable, SymbolSlots
 from hftlab.metrics.journeys.stages import BY_SYMBOL, Stage
+from hftlab.metrics.kernels import record_repeated
 
 if TYPE_CHECKING:
     from hftlab.clock.skew import Skew
@@ -121,6 +122,11 @@ class Journey:
     def note_handler(self, handler: str, event_type: int, duration_ns: int, events: int = 1) -> None:
         """Record how long a handler took for each of these events. About 1 µs."""
         self._handler(handler, event_type).record(duration_ns, events)
+
+    def note_delivery(self, handler: str, event_type: int, duration_ns: int, events: int) -> None:
+        """Record HANDLED of a batch, for its type and its handler: as ``note`` and ``note_handler``, in half the time."""
+        record_repeated(self._stage(Stage.HANDLED, event_type).address, duration_ns, events)
+        record_repeated(self._handler(handler, event_type).address, duration_ns, events)
 
     def note_since(self, stage: Stage, event_type: int, since_ns: Ints, now_ns: int) -> None:
         """Record ``now_ns - since_ns`` for an array of moments. About 8 µs and 3 ns a value."""
