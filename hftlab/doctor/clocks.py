@@ -157,7 +157,8 @@ def judge_kernel(clock: KernelClock | None, daemons: list[str]) -> Check:
             why="nobody tells the kernel how far its clock is from UTC (a container's or a virtual "
             "machine's may be kept by the host, unseen)",
             good_for="order and durations on this machine; not for times that others are to believe",
-            next="start a daemon: apt install chrony; or compare: hftlab doctor --ntp SERVER",
+            next="ask the daemon why (chronyc tracking, ntpq -p, timedatectl timesync-status)" if daemons
+            else "start a daemon: apt install chrony; or compare: hftlab doctor --ntp SERVER",
             figures=figures,
         )  # fmt: skip
     most_ns = clock.maxerror_ns

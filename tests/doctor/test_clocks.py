@@ -86,7 +86,13 @@ def test_a_leap_second_that_is_announced_is_told() -> None:
 def test_a_clock_that_nobody_keeps_says_what_to_start() -> None:
     check = judge_kernel(KernelClock(5, UNSYNC, 0, 0.0, 16_000_000_000, 0, 0), [])
     assert check.verdict is POOR
-    assert "chrony" in check.next
+    assert "apt install chrony" in check.next
+
+
+def test_a_daemon_that_has_not_synchronised_the_clock_is_to_be_asked_why() -> None:
+    check = judge_kernel(KernelClock(5, UNSYNC, 0, 0.0, 16_000_000_000, 0, 0), ["systemd-timesyncd"])
+    assert "systemd-timesyncd running" in check.value
+    assert "timedatectl" in check.next
 
 
 def test_a_kernel_that_does_not_tell_is_unknown() -> None:
