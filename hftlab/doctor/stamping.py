@@ -198,7 +198,9 @@ def judge_cores(cores: Cores) -> Check:
     """Cores and what takes them away: too few, a quota, a hypervisor, a governor that saves power."""
     usable, online, isolated, governor, flags, _ = cores
     virtual = None if flags is None else "hypervisor" in flags.split()
-    said = [f"{usable} of {online} usable", f"isolated {isolated}" if isolated else "none isolated"]
+    # Empty where there are none; None where nobody told, which is no answer.
+    apart = "isolation not told" if isolated is None else f"isolated {isolated}" if isolated else "none isolated"
+    said = [f"{usable} of {online} usable", apart]
     said.append("frequency governor not told" if governor is None else f"governor {governor}")
     said += {True: ["virtual machine"], False: ["no hypervisor"], None: []}[virtual]
     why, to_do = [], []

@@ -118,3 +118,10 @@ def test_the_processors_flags_are_the_first_cores() -> None:
     assert cpu_flags("processor\t: 0\nflags\t\t: fpu tsc\n\nprocessor\t: 1\nflags\t\t: other\n") == "fpu tsc"
     assert cpu_flags("processor\t: 0\nFeatures\t: fp asimd\n") is None
     assert cpu_flags(None) is None
+
+
+@pytest.mark.parametrize(
+    ("isolated", "said"), [(None, "isolation not told"), ("", "none isolated"), ("2-3", "isolated 2-3")]
+)
+def test_cores_that_nobody_tells_of_are_not_said_to_be_shared(isolated: str | None, said: str) -> None:
+    assert said in judge_cores(Cores(usable=4, online=4, isolated=isolated)).value
