@@ -18,15 +18,16 @@ AREA = "memory"
 ROW_BYTES = 128
 _LANES = 4
 """A lane of the bus for each type of event, each with a queue of ``capacity`` rows of ``ROW_BYTES``."""
-_DEFAULT_CAPACITY = 1 << 16
+_DEFAULT_CAPACITY, _LEAST, _MOST = 1 << 16, 1 << 10, 1 << 24
+"""Of rows in a queue: what a bus takes unless told, and the bounds of what it may be told."""
 _SHARE = 4
 """Queues may take a quarter of what is free: batches, histories and the server want the rest."""
 
 
 def fitting_capacity(free_bytes: int) -> int:
-    """The greatest power of two of rows in each lane that ``free_bytes`` leave room for; 0 for less than one row."""
+    """The greatest capacity, a power of two of rows, that ``free_bytes`` leave room for; 0 where not even the least."""
     rows = free_bytes // _SHARE // (_LANES * ROW_BYTES)
-    return 1 << rows.bit_length() - 1 if rows > 0 else 0
+    return min(1 << rows.bit_length() - 1, _MOST) if rows >= _LEAST else 0
 
 
 def judge_memory(total_bytes: int, available_bytes: int, pressure: MemoryPressure) -> Check:

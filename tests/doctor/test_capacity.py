@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hftlab.bus import EventBus
 from hftlab.doctor.capacity import (
     examine_memory,
     fitting_capacity,
@@ -16,6 +17,7 @@ from hftlab.doctor.capacity import (
     judge_pressure,
 )
 from hftlab.doctor.report import Verdict
+from hftlab.errors import ValidationError
 from hftlab.memory import MemoryPressure
 
 GOOD, FAIR, POOR, UNKNOWN = Verdict.GOOD, Verdict.FAIR, Verdict.POOR, Verdict.UNKNOWN
@@ -23,11 +25,20 @@ GIB, MIB = 1 << 30, 1 << 20
 
 
 def test_queues_of_the_capacity_that_is_told_fit_into_a_quarter_of_what_is_free() -> None:
-    for free_bytes in (0, 2_047, 2_048, 3 * MIB, GIB - 1, GIB):
+    for free_bytes in (2 * MIB, 3 * MIB, GIB - 1, GIB):
         rows = fitting_capacity(free_bytes)
-        assert rows * 4 * 128 * 4 <= free_bytes
-        assert not rows or 2 * rows * 4 * 128 * 4 > free_bytes
+        assert rows * 4 * 128 * 4 <= free_bytes < 2 * rows * 4 * 128 * 4
         assert rows & (rows - 1) == 0
+
+
+def test_no_capacity_is_told_that_a_bus_would_refuse() -> None:
+    assert fitting_capacity(2 * MIB - 1) == fitting_capacity(0) == 0
+    assert fitting_capacity(2 * MIB) == 1 << 10
+    largest = fitting_capacity(1 << 50)
+    with pytest.raises(ValidationError):
+        EventBus(capacity=2 * largest)
+    with pytest.raises(ValidationError):
+        EventBus(capacity=fitting_capacity(2 * MIB) // 2)
 
 
 @pytest.mark.parametrize(
