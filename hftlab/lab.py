@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hftlab.clock import Skew
+    from hftlab.doctor import Report
     from hftlab.clock.times import Time
     from hftlab.pipeline.settings import Checks, Transforms
     from hftlab.replay.selection import Where
@@ -326,6 +327,15 @@ class Lab:
             "successor": [info.successor for info in listed],
         }
         return pd.DataFrame(data, index=pd.Index([info.name for info in listed], name="session"))
+
+    async def doctor(self) -> Report:
+        """What this machine's clock, stamps, memory and server are good for, and why: ``.to_frame()``, ``.text()``.
+
+        Asks this lab's NTP servers and its server; 1 to 4 s.
+        """
+        from hftlab.doctor import examine
+
+        return await examine(self)
 
     def replay(
         self,

@@ -134,3 +134,11 @@ async def test_a_lab_compares_its_clock_with_the_servers_that_it_is_told_and_ask
         assert lab.bus.clock is lab.clock is lab.system_clock
         assert abs(lab.clock.now_ns() - time.time_ns()) < 3_600_000_000_000
     assert not lab.ntp.running
+
+
+async def test_a_lab_is_examined_with_its_own_server_and_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HFTLAB_NTP", raising=False)
+    async with hl.Lab(directory=tmp_path / "data") as lab:
+        report = await lab.doctor()
+        assert not report.failed
+        assert len(report.to_frame()) == len(report.checks) > 10

@@ -34,8 +34,8 @@ class Watch:
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,}" for count in self.readings)
         return (
-            f"{self.seconds:,.1f} s: readings {counts} (the last compiled), {self.changes:,} changes of the line between "
-            f"offsets of {self.slewed_ns[0]:,} and {self.slewed_ns[1]:,} ns, least step {self.least_step_ns} ns, "
+            f"{self.seconds:,.1f} s: readings {counts} (the last compiled), {self.changes:,} changes of the line "
+            f"between offsets of {self.slewed_ns[0]:,} and {self.slewed_ns[1]:,} ns, least step {self.least_step_ns} ns, "
             f"{self.falls} falls"
         )
 
