@@ -16,6 +16,7 @@ The packages, in the order in which an event meets them::
     metrics     histograms of latencies, events' journeys, and rates
     monitor     what flowed past, counted and pictured
     widgets     all of it live in the notebook
+    doctor      what this machine is good for
     lab, cli    all of it together, for notebooks and for the command line
 """
 
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hftlab import bus, clock, errors, feeds, flow, memory, metrics, monitor, sequence, sim, widgets
+    from hftlab import bus, clock, doctor, errors, feeds, flow, memory, metrics, monitor, sequence, sim, widgets
     from hftlab.bus import BusStatistics, EventBus, Flow, Overflow, Priorities
     from hftlab.clock import ClockState, Skew, SystemClock, VirtualClock
     from hftlab.ending import run
@@ -89,7 +90,7 @@ _HOMES = {
     "hftlab.clock": ("SystemClock", "VirtualClock", "ClockState", "Skew"),
     "hftlab.metrics": ("Histogram",),
 }  # fmt: skip
-_PACKAGES = ("bus", "clock", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
+_PACKAGES = ("bus", "clock", "doctor", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -101,7 +102,7 @@ __all__ = [
     "Ordering", "Gap", "GapState", "GapReason", "GapTable", "Sequencer", "Deduplicator",
     "BusStatistics", "Flow", "Overflow", "Priorities", "BreakerSettings", "BreakerChange", "OverloadSettings",
     "OverloadChange", "ShedRule", "ShedChange", "SizeBounds", "Throttle", "Watermarks", "Histogram",
-    "bus", "clock", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
+    "bus", "clock", "doctor", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
 ]  # fmt: skip
 
 

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hftlab.clock import Skew
-    from hftlab.doctor import Report
     from hftlab.clock.times import Time
+    from hftlab.doctor import Report
     from hftlab.pipeline.settings import Checks, Transforms
     from hftlab.replay.selection import Where
     from hftlab.streams.ranges import Types

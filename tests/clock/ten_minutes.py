@@ -35,8 +35,8 @@ class Watch:
         counts = ", ".join(f"{count:,}" for count in self.readings)
         return (
             f"{self.seconds:,.1f} s: readings {counts} (the last compiled), {self.changes:,} changes of the line "
-            f"between offsets of {self.slewed_ns[0]:,} and {self.slewed_ns[1]:,} ns, least step {self.least_step_ns} ns, "
-            f"{self.falls} falls"
+            f"between offsets of {self.slewed_ns[0]:,} and {self.slewed_ns[1]:,} ns, "
+            f"least step {self.least_step_ns} ns, {self.falls} falls"
         )
 
 
