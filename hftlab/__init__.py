@@ -90,7 +90,9 @@ _HOMES = {
     "hftlab.clock": ("SystemClock", "VirtualClock", "ClockState", "Skew"),
     "hftlab.metrics": ("Histogram",),
 }  # fmt: skip
-_PACKAGES = ("bus", "clock", "doctor", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors")
+_PACKAGES = (
+    "bus", "clock", "doctor", "memory", "feeds", "flow", "sequence", "sim", "metrics", "monitor", "widgets", "errors",
+)  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
