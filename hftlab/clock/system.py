@@ -205,7 +205,7 @@ class SystemClock:
     def _look_for_sleep(self) -> None:
         asleep = asleep_ns()
         slept_ns = asleep - self._asleep_ns
-        if slept_ns > _SLEPT_NS:
+        if slept_ns > SLEPT_NS:
             self._discipline.suspended(slept_ns)
         self._asleep_ns = asleep
 
@@ -249,7 +249,7 @@ class SystemClock:
         return f"<div><b>SystemClock</b><table>{cells}</table></div>"
 
 
-_SLEPT_NS = 100_000_000
+SLEPT_NS = 100_000_000
 """Less than a suspend takes, more than two clocks read one after the other ever disagree."""
 
 

@@ -11,6 +11,7 @@ from hftlab.clock.ntp.polling import Polling
 from hftlab.clock.ntp.sockets import Answer, Endpoint, Server, ask, resolve
 from hftlab.clock.ntp.wire import Reason, Refusal
 from hftlab.clock.stamps import Trust
+from hftlab.clock.system import asleep_ns
 
 # Questions without any answer until a server that was never heard is not waited for.
 _SILENT_AFTER = 3
@@ -76,9 +77,11 @@ class Association:
             except OSError as error:
                 told = f"{self.server.host}: {error.strerror or type(error).__name__}"
                 return Answer(Refusal(self.name, Reason.RESOLVE, told, time.perf_counter_ns()))
-            return await ask(
+            asleep = asleep_ns()
+            answer = await ask(
                 self.name, endpoint, timeout_s=self._timeout_s, previous=self._previous, stamps=self._use_stamps
             )
+            return answer._replace(asleep_ns=asleep)
         finally:
             self.busy = False
 

@@ -20,7 +20,7 @@ from hftlab.clock.ntp.polling import Polling, check_polling
 from hftlab.clock.ntp.sockets import Answer, parse_server
 from hftlab.clock.ntp.statistics import NtpStatistics, ServerState, ServerStatistics
 from hftlab.clock.ntp.wire import Reason
-from hftlab.clock.system import asleep_ns
+from hftlab.clock.system import SLEPT_NS, asleep_ns
 from hftlab.errors import BackgroundFailed, ValidationError, shown
 
 MOST_SERVERS = 32
@@ -28,8 +28,6 @@ MOST_SERVERS = 32
 _SECOND_NS = 1_000_000_000
 # Whether the machine has slept is looked at this often: until then, old estimates are believed.
 _LOOK_S = 5.0
-# Less than a suspend takes, more than two clocks read one after the other ever disagree.
-_SLEPT_NS = 100_000_000
 # A notebook that polls every second for a day has nothing to say that needs more than a minute's timeout.
 _MOST_TIMEOUT_S = 60.0
 
@@ -169,9 +167,13 @@ class NtpPoller:
 
     def _take(self, answers: Sequence[tuple[Association, Answer]]) -> Estimate | None:
         """Learn from what came back, tell the clock, and decide when to ask next."""
-        if self._look_for_sleep():
-            # Between the question and the answer the counter stood still: their stamps are of two scales.
-            answers = [(one, answer.voided("the machine slept meanwhile")) for one, answer in answers]
+        asleep = self._look_for_sleep()
+        # Between the question and now the counter stood still: their stamps are of two scales. Each answer is held
+        # against its own question, as only the first of several under way finds the sleep in the look above.
+        answers = [
+            (one, answer.voided("the machine slept meanwhile") if asleep - answer.asleep_ns > SLEPT_NS else answer)
+            for one, answer in answers
+        ]
         heard = False
         for one, answer in answers:
             if isinstance(answer.outcome, Exchange):
@@ -197,19 +199,20 @@ class NtpPoller:
                 self.on_estimate(estimate)
         return estimate
 
-    def _look_for_sleep(self) -> bool:
-        """Begin anew where the machine has slept: its counter stood still, and what was known of UTC is void."""
-        slept_ns = asleep_ns()
-        slept = slept_ns - self._slept_ns > _SLEPT_NS
-        self._slept_ns = slept_ns
-        if slept:
+    def _look_for_sleep(self) -> int:
+        """Begin anew where the machine has slept: its counter stood still, and what was known of UTC is void.
+
+        Returns how long it has slept since it was started, in ns.
+        """
+        before_ns, self._slept_ns = self._slept_ns, asleep_ns()
+        if self._slept_ns - before_ns > SLEPT_NS:
             self._restarts += 1
             self._estimate = None
             now_ns = time.perf_counter_ns()
             for one in self._associations:
                 self._estimator.forget(one.name)
                 one.polling.begin_anew(now_ns)
-        return slept
+        return self._slept_ns
 
     # -- seen -----------------------------------------------------------------------------------------------------
 

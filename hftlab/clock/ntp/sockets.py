@@ -60,13 +60,15 @@ class Endpoint(NamedTuple):
 class Answer(NamedTuple):
     """What came of a question. ``strays``: what else came to its port, that had nothing to do with it.
 
-    ``transmit`` is the answer's transmit stamp, 0 without one; ``trust`` the clock by which its arrival is known.
+    ``transmit`` is the answer's transmit stamp, 0 without one; ``trust`` the clock by which its arrival is known;
+    ``asleep_ns`` how long the machine had slept, since it was started, when the question was sent.
     """
 
     outcome: Exchange | Refusal
     strays: tuple[Refusal, ...] = ()
     transmit: int = 0
     trust: Trust = Trust.UNKNOWN
+    asleep_ns: int = 0
 
     def voided(self, why: str) -> Answer:
         """The same, but a valid answer refused, for a reason that only the asker knows."""

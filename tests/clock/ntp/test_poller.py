@@ -43,6 +43,14 @@ async def running(poller: NtpPoller) -> AsyncIterator[asyncio.Task[None]]:
             await task
 
 
+def asleep(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How long the machine has slept, in ns, as everybody who asks finds it."""
+    slept = [0]
+    for one in (module, association):
+        monkeypatch.setattr(one, "asleep_ns", lambda: slept[0])
+    return slept
+
+
 def holds(estimate: Estimate | None, truth: Truth) -> bool:
     assert estimate is not None
     return abs(estimate.at_ns + estimate.offset_ns - truth.utc_ns(estimate.at_ns)) <= estimate.bound_ns
@@ -158,8 +166,7 @@ async def test_a_name_that_moves_is_looked_up_again_and_what_the_old_server_said
 
 
 async def test_all_that_was_known_is_void_once_the_machine_has_slept(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept = [0]
-    monkeypatch.setattr(module, "asleep_ns", lambda: slept[0])
+    slept = asleep(monkeypatch)
     async with polled(Behaviour()) as (poller, servers):
         await poller.poll_once()
         slept[0] = 3_600_000_000_000
@@ -171,13 +178,30 @@ async def test_all_that_was_known_is_void_once_the_machine_has_slept(monkeypatch
 
 
 async def test_an_answer_that_the_machine_slept_through_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept = iter([0, 0, 3_600_000_000_000])
-    monkeypatch.setattr(module, "asleep_ns", lambda: next(slept, 3_600_000_000_000))
-    async with polled(Behaviour()) as (poller, servers):
-        assert await poller.poll_once() is None
+    slept = asleep(monkeypatch)
+    async with polled(Behaviour(back_s=(0.05, 0.05))) as (poller, servers):
+        round_ = asyncio.get_running_loop().create_task(poller.poll_once())
+        await until(lambda: servers[0].did["asked"])
+        slept[0] = 3_600_000_000_000
+        assert await round_ is None
         told = poller.statistics()
         assert (told.restarts, told.servers[0].answered, told.servers[0].refused) == (1, 0, {"delay": 1})
         assert holds(await poller.poll_once(), servers[0].truth)
+
+
+async def test_of_several_answers_under_way_during_a_sleep_none_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = asleep(monkeypatch)
+    seen: list[Estimate] = []
+    honest = Behaviour(back_s=(0.05, 0.05))
+    async with polled(*[honest] * 4, on_estimate=seen.append, min_poll_s=10, max_poll_s=10) as (poller, servers):
+        async with running(poller):
+            await until(lambda: all(one.did["asked"] for one in servers))
+            slept[0] = 60_000_000_000
+            # Each answer comes to a task of its own, and the first of them already finds the sleep.
+            await until(lambda: all(sum(one.refused.values()) + one.answered for one in poller.statistics().servers))
+        told = poller.statistics()
+        assert (told.restarts, seen) == (1, [])
+        assert [(one.answered, one.refused) for one in told.servers] == [(0, {"delay": 1})] * 4
 
 
 async def test_what_on_estimate_raises_comes_out_of_the_background_task() -> None:
