@@ -126,9 +126,10 @@ class NtpPoller:
     async def poll_once(self) -> Estimate | None:
         """Ask all servers at once and discipline the clock. Returns the estimate, None where too few agree.
 
-        Left out are servers that were asked a moment ago (2 s for public ones), that are being asked just now, or that
-        asked us to stay away; their earlier answers count. Takes as long as the slowest answer, ``timeout_s`` at most
-        (and a name's lookup before the first). Never raises for what the network does; safe to cancel.
+        Left out are servers that were asked a moment ago (public ones less than 16 s ago, 2 s in their burst), that are
+        being asked just now, or that asked us to stay away; their earlier answers count. Takes as long as the slowest
+        answer, ``timeout_s`` at most (and a name's lookup before the first). Never raises for what the network does;
+        safe to cancel.
         """
         self._look_for_sleep()
         now_ns = time.perf_counter_ns()

@@ -108,10 +108,17 @@ class Polling:
                 self._burst_left, self.next_ns = self._burst, now_ns
 
     def may_ask(self, now_ns: int) -> bool:
-        """Whether a question out of turn is polite: as soon as in a burst, but for a server that asked for less."""
+        """Whether a question out of turn is polite: at once for one's own server, for a public one as in the module.
+
+        A server that asked for less is left alone for as long as it said.
+        """
         if self.ended:
             return False
-        apart_s = max(self._burst_spacing_s if self._floor_s > LEAST_POLL_S else 0.0, self._rated_s)
+        apart_s = 0.0
+        if self._floor_s > LEAST_POLL_S:
+            # Whoever asks out of turn for ever would else hammer it at the burst's spacing for ever.
+            apart_s = self._burst_spacing_s if self.in_burst else self._floor_s
+        apart_s = max(apart_s, self._rated_s)
         return self._asked_ns is None or now_ns - self._asked_ns >= apart_s * _SECOND_NS
 
     def ask(self, now_ns: int) -> None:

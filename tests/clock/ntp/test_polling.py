@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +54,27 @@ def test_a_public_server_is_never_asked_more_often_than_every_16_seconds_but_for
     assert min(waits[7:]) == 16.0
     assert polling.may_ask(polling.next_ns)
     assert not polling.may_ask(polling.next_ns - 15 * SECOND_NS)
+
+
+@pytest.mark.parametrize(("burst", "quick"), [(8, 8), (3, 3), (0, 0)])
+def test_who_asks_a_public_server_out_of_turn_for_ever_does_so_every_16_seconds(burst: int, quick: int) -> None:
+    polling = Polling(0, burst=burst)
+    asked_s = []
+    for now_s in range(600):
+        if polling.may_ask(now_s * SECOND_NS):
+            polling.ask(now_s * SECOND_NS)
+            polling.answered(now_s * SECOND_NS, steady=True)
+            asked_s.append(now_s)
+    waits = [later - before for before, later in pairwise(asked_s)]
+    first = max(quick - 1, 0)
+    assert waits[:first] == [2] * first
+    assert set(waits[first:]) == {16}
+
+
+def test_a_server_of_ones_own_may_be_asked_out_of_turn_at_once() -> None:
+    polling = Polling(0, near=True, burst=0)
+    polling.ask(5)
+    assert polling.may_ask(5)
 
 
 def test_a_server_of_ones_own_may_be_asked_sixteen_times_a_second() -> None:
