@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from hftlab.clock.estimate import Exchange
 from hftlab.clock.ntp.polling import Polling
@@ -22,10 +24,16 @@ class Association:
 
     ``refused`` counts, by reason, answers that were not used and questions that got none; ``stamps`` the valid
     answers, by the clock that their arrival is known by. One thread, one question at a time: see ``busy``.
+
+    ``among`` are all associations of one poller, to which this one may be added later: an address that one of them has
+    is never taken by another.
     """
 
-    def __init__(self, server: Server, polling: Polling, *, timeout_s: float, stamps: bool) -> None:
+    def __init__(
+        self, server: Server, polling: Polling, *, timeout_s: float, stamps: bool, among: Sequence[Association] = ()
+    ) -> None:
         self.server, self.polling = server, polling
+        self._among = among
         self.busy = False
         self.endpoint: Endpoint | None = None
         self.exchange: Exchange | None = None
@@ -86,12 +94,33 @@ class Association:
             self.busy = False
 
     async def _find(self) -> Endpoint:
-        """Take the next address of the server; its name is looked up again when all were tried."""
+        """Take the next address of the server that is nobody else's; looked up again when all were tried.
+
+        Raises OSError where the name has no address, or none that another association does not have.
+        """
         if not self._untried:
             self._untried = await resolve(self.server)
-        self.endpoint, self._seek = self._untried.pop(0), False
-        self.polling.locate(near=self.endpoint.is_near)
-        return self.endpoint
+        holder: Association | None = None
+        # No await from the look at the others to the taking: of two that look for the same address, one gets it.
+        while self._untried:
+            endpoint = self._untried.pop(0)
+            holder = self._holder(endpoint)
+            if holder is None:
+                self.endpoint, self._seek = endpoint, False
+                self.polling.locate(near=endpoint.is_near)
+                return endpoint
+        told = "no address" if holder is None else f"the same server as {holder.name}; name another, or leave it out"
+        raise OSError(errno.EADDRINUSE, told)
+
+    def _holder(self, endpoint: Endpoint) -> Association | None:
+        """Who has that address: one server under two names would have two votes, and be asked twice as often.
+
+        Also one that was told to stay away: that server wants no questions under another name either.
+        """
+        for one in self._among:
+            if one is not self and one.endpoint is not None and one.endpoint.is_same(endpoint):
+                return one
+        return None
 
     def settle(self, answer: Answer, *, steady: bool) -> None:
         """Count what came of a question, and decide when the next one is due. ``steady``: whether the estimates are."""

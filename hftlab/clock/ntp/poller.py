@@ -56,7 +56,8 @@ class NtpPoller:
 
     Servers are ``host``, ``host:port``, an address or ``[v6 address]:port``. Three are the fewest that can outvote one
     that is wrong; of one, or of two that agree, nobody could tell. UTC is what more than half of them agree on, not
-    counting those that can't be used, or have been silent from the start, three times. Each is asked every
+    counting those that can't be used, or have been silent from the start, three times; a name that stands for an
+    address that another one has already is none of them. Each is asked every
     ``min_poll_s`` to ``max_poll_s`` seconds (see ``polling``: at least 16 for public servers, 1/16 for one's own),
     after a burst of ``burst``; an answer is waited for ``timeout_s``. ``on_estimate`` is called with each Estimate,
     after the clock. ``stamps=False`` takes arrivals' times in the application, for comparison.
@@ -87,15 +88,11 @@ class NtpPoller:
         self.clock = clock
         self.on_estimate = on_estimate
         now_ns = time.perf_counter_ns()
-        self._associations = [
-            Association(
-                parse_server(name),
-                Polling(now_ns, min_poll_s=min_poll_s, max_poll_s=max_poll_s, burst=burst),
-                timeout_s=timeout_s,
-                stamps=stamps,
-            )
-            for name in names
-        ]
+        self._associations: list[Association] = []
+        for name in names:
+            polling = Polling(now_ns, min_poll_s=min_poll_s, max_poll_s=max_poll_s, burst=burst)
+            server, among = parse_server(name), self._associations
+            self._associations.append(Association(server, polling, timeout_s=timeout_s, stamps=stamps, among=among))
         self._estimator = Estimator(names)
         self._estimate: Estimate | None = None
         self._estimates = self._undecided = self._restarts = 0

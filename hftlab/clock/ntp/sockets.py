@@ -47,10 +47,20 @@ class Endpoint(NamedTuple):
     @property
     def is_near(self) -> bool:
         """Whether it is this machine or a private network's: somebody's own, who may be asked as often as one likes."""
-        found = ipaddress.ip_address(str(self.address[0]).partition("%")[0])
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
+        found = self._ip
         return found.is_private or found.is_link_local
+
+    def is_same(self, other: Endpoint) -> bool:
+        """Whether both are one address and port, whatever family they are written in."""
+        # The scope, an IPv6 address's fourth: link-local addresses mean other machines on other links.
+        mine, its = (one.address[3:] if one._ip.version == 6 else () for one in (self, other))
+        return (self._ip, self.address[1], mine) == (other._ip, other.address[1], its)
+
+    @property
+    def _ip(self) -> IPAddress:
+        found = ipaddress.ip_address(str(self.address[0]).partition("%")[0])
+        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+        return found if mapped is None else mapped
 
     def __str__(self) -> str:
         host, port = self.address[:2]

@@ -14,7 +14,7 @@ from hftlab.clock.estimate import ClockState, Estimate
 from hftlab.clock.ntp import association
 from hftlab.clock.ntp import poller as module
 from hftlab.clock.ntp.poller import NtpPoller
-from hftlab.clock.ntp.sockets import Endpoint, Server, resolve
+from hftlab.clock.ntp.sockets import Endpoint, Server, parse_server, resolve
 from hftlab.clock.ntp.statistics import ServerState
 from hftlab.errors import BackgroundFailed, ValidationError
 from tests.clock.ntp.simulated import Behaviour, SimulatedServer, Truth, simulated
@@ -163,6 +163,32 @@ async def test_a_name_that_moves_is_looked_up_again_and_what_the_old_server_said
         assert poller.estimate is not None
         ahead_ns = poller.estimate.at_ns + poller.estimate.offset_ns - servers[0].truth.utc_ns(poller.estimate.at_ns)
         assert abs(ahead_ns - 10**9) <= poller.estimate.bound_ns
+
+
+async def test_two_names_for_one_server_are_one_vote() -> None:
+    async with simulated(Truth(0), [Behaviour(error_ns=10**9), Behaviour()], random.Random(1)) as (liar, honest):
+        again = f"[::ffff:127.0.0.1]:{liar.name.rpartition(':')[2]}"
+        poller = NtpPoller([liar.name, again, honest.name], SystemClock(), **QUICK)  # type: ignore[arg-type]
+        for _ in range(4):
+            assert await poller.poll_once() is None
+        assert liar.did["asked"] == 4
+        told = {one.server: one for one in poller.statistics().servers}
+    assert (told[again].state, set(told[again].refused)) == (ServerState.UNREACHABLE, {"resolve"})
+    assert f"the same server as {liar.name}" in told[again].last_error
+
+
+async def test_names_with_several_addresses_share_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with simulated(Truth(0), [Behaviour(), Behaviour()], random.Random(1)) as servers:
+        shared = [await resolve(parse_server(one.name)) for one in servers]
+
+        async def pool(server: Server) -> list[Endpoint]:
+            return [endpoint for found in shared for endpoint in found]
+
+        monkeypatch.setattr(association, "resolve", pool)
+        names = ["0.ntp.example.org", "1.ntp.example.org"]
+        poller = NtpPoller(names, SystemClock(), **QUICK)  # type: ignore[arg-type]
+        assert await poller.poll_once() is not None
+        assert [one.address for one in poller.statistics().servers] == [one.name for one in servers]
 
 
 async def test_all_that_was_known_is_void_once_the_machine_has_slept(monkeypatch: pytest.MonkeyPatch) -> None:
