@@ -11,7 +11,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -494,7 +494,7 @@ class Lab:
 
 def _ntp_servers(ntp: Sequence[str] | str | None) -> tuple[str, ...]:
     named = os.environ.get("HFTLAB_NTP", "") if ntp is None else ntp
-    listed = named.split(",") if isinstance(named, str) else list(named)
+    listed = named.split(",") if isinstance(named, str) else list(named) if isinstance(named, Iterable) else [named]
     if not all(isinstance(one, str) for one in listed):
         raise ValidationError(f"ntp names servers, such as ['time.example.org']; got {shown(ntp)}")
     return tuple(one.strip() for one in listed if one.strip())

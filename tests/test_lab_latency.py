@@ -142,3 +142,22 @@ async def test_a_lab_is_examined_with_its_own_server_and_clock(tmp_path: Path, m
         report = await lab.doctor()
         assert not report.failed
         assert len(report.to_frame()) == len(report.checks) > 10
+
+
+async def test_a_processor_of_a_capture_does_not_say_how_long_ago_that_was(tmp_path: Path) -> None:
+    async with hl.Lab(directory=tmp_path / "data") as lab:
+        batch = hl.sim.market(["BTCUSDT"], seconds=5, seed=3)
+        await lab.streams.append(batch, session="old")
+        lab.bus.subscribe(lambda price: None, hl.MarketDataEvent, name="look")
+        processor = lab.processor(group="research", session="old")
+        await processor.start()
+        try:
+            async with asyncio.timeout(20):
+                while processor.statistics().handled < len(batch):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.001)
+        finally:
+            await processor.stop()
+        assert Stage.TOTAL not in processor.latency.stages
+        assert counts(processor.latency)[Stage.HANDLED] == len(batch)
+        with pytest.raises(ValidationError, match="runs are compared by their latencies"):
+            processor.latency.figure(lab)  # type: ignore[arg-type]

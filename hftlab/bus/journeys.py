@@ -43,6 +43,9 @@ for batch and compiled handlers one in 8, with all its rows. Chunks are that lon
 250,000 a second; what is slower is timed row by row. How long batches waited, and how long their handlers took, is
 noted for all."""
 
+PAST_NS = 86_400_000_000_000
+"""A day: what arrived longer ago is of a capture, and no stage that begins with its arrival is noted."""
+
 _ONE_BY_ONE: npt.NDArray[np.int64] = (np.arange(2 * GATHERED) + 1) // 2
 """0, 1, 1, 2, 2, 3 …: rows with a mark before and one behind each."""
 
@@ -178,11 +181,13 @@ class Recorder:
             positions = part.positions
             count = done if positions is None else int(np.searchsorted(positions, done))
             if count:
+                fresh = self._is_fresh(part.rows[:count])
                 journey.note_chunk(
                     part.rows[:count], part.event_type, None if positions is None else positions[:count],
-                    rows, at_ns, ends, since, ahead_ns, self._is_real,
-                    sequenced=not self.in_run, thinned=thinned, handler=handler,
+                    rows, at_ns, ends, since, ahead_ns, fresh and self._is_real,
+                    sequenced=fresh and not self.in_run, thinned=thinned, handler=handler,
                 )  # fmt: skip
+                journey.untimed += count - count // thinned
 
     def note_one(self, part: Part, marks: Marks, queued_ns: int, handler: str | None) -> None:
         """A row that made a chunk of its own is through. 3 µs."""
@@ -210,10 +215,11 @@ class Recorder:
         queued_ns = np.array(gathered.queued_ns, np.int64)
         del gathered.marks_ns[:], gathered.queued_ns[:]
         if self.journey is not None:
+            fresh = self._is_fresh(gathered.rows[:count])
             self.journey.note_chunk(
                 gathered.rows[:count], event_type, None, _ONE_BY_ONE[: 2 * count], marks_ns,
-                np.arange(1, count + 1), queued_ns, self._clock.now_ns() - time.perf_counter_ns(), self._is_real,
-                sequenced=not self.in_run, handler=handler,
+                np.arange(1, count + 1), queued_ns, self._clock.now_ns() - time.perf_counter_ns(),
+                fresh and self._is_real, sequenced=fresh and not self.in_run, handler=handler,
             )  # fmt: skip
 
     def note_calls(self, timed: Sequence[tuple[Subscription, int, int]]) -> None:
@@ -231,8 +237,10 @@ class Recorder:
             return
         journey.note_runs(Stage.DISPATCHED, part.event_type, self._clock.now_ns(), queued)
         if self._is_taken(len(part.rows)):
-            runs = None if self.in_run else _arrays(queued)
+            runs = _arrays(queued) if not self.in_run and self._is_fresh(part.rows) else None
             journey.note_rows(part.rows, part.event_type, None, queued=runs)
+        else:
+            journey.untimed += len(part.rows)
 
     def note_delivery(self, handler: str, event_type: EventType, rows: Rows, elapsed_ns: int) -> None:
         """A batch handler has returned from its call with these rows."""
@@ -240,18 +248,26 @@ class Recorder:
         if journey is None or not len(rows):
             return
         journey.note_delivery(handler, event_type, elapsed_ns, len(rows))
-        if self._is_real and self._is_taken(len(rows)):
+        if self._is_real and self._is_taken(len(rows)) and self._is_fresh(rows):
             journey.note_rows(rows, event_type, self._clock.now_ns(), arrivals=False)
 
     def takes_chunk(self, rows: int) -> bool:
         """Whether a chunk of so many rows is timed."""
-        return self._thinned(rows) == 1 or self._phase.random() * CHUNKS_TAKEN < 1
+        if self._thinned(rows) == 1 or self._phase.random() * CHUNKS_TAKEN < 1:
+            return True
+        if self.journey is not None:
+            self.journey.untimed += rows
+        return False
 
     def _is_taken(self, rows: int) -> bool:
         """Whether the rows of this batch are timed one by one."""
         if self._thinned(rows) == 1:
             return True
         return self._phase.random() * THINNED < 1
+
+    def _is_fresh(self, rows: Rows) -> bool:
+        """Whether rows arrived lately: how long ago a capture was recorded is no latency. By the first of them."""
+        return self._clock.now_ns() - int(rows["received"][0]) < PAST_NS
 
     def _thinned(self, rows: int) -> int:
         return 1 if self.in_run or rows < THINNED_ROWS else THINNED

@@ -13,7 +13,7 @@ from hftlab.clock.discipline import Discipline
 from hftlab.clock.estimate import ClockReading, ClockState, Estimate
 from hftlab.clock.history import ClockHistory
 from hftlab.clock.line import Line, Target
-from hftlab.errors import HftlabError
+from hftlab.errors import HftlabError, ValidationError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,6 +148,8 @@ class SystemClock:
 
     def discipline(self, estimate: Estimate, /) -> ClockReading:
         """Take an estimate of UTC into account, from now on; returns the reading then. About 30 µs. Any thread."""
+        if not isinstance(estimate, Estimate):
+            raise ValidationError(f"a clock is disciplined by an hl.clock.Estimate; got {shown(estimate)}")
         with self._lock:
             self._look_for_sleep()
             if self._shown is None:  # in a signal's handler, in the very thread that is changing the line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -69,6 +70,8 @@ def through_bus(
     """
     batch = market(rows, symbols)
     records = batch.records
+    # As if they came in now: of rows from the past no journey notes how long ago that was.
+    records["timestamp"] = records["received"] = time.time_ns()
     bus = EventBus(journeys=journeys)
     if not ordered:
         bus._intake.push = bus._intake.push_ordered  # type: ignore[method-assign]

@@ -231,6 +231,9 @@ def test_where_very_many_rows_come_through_at_once_one_in_eight_is_timed_by_itse
         work_off(bus)
     for stage in (Stage.RECEIVED, Stage.SEQUENCED, Stage.TOTAL):
         assert count(bus, stage) == pytest.approx(102_400 / 8, rel=0.6 if mode == "batch" else 0.3), stage
+    timed = count(bus, Stage.RECEIVED)
+    assert bus.latency.untimed == 102_400 - timed
+    assert f"{bus.latency.untimed:,} further rows came too fast" in bus.latency.notes()[0]
     if mode == "batch":  # waits and calls are noted for all
         assert count(bus, Stage.DISPATCHED) == count(bus, Stage.HANDLED) == 102_400
         assert count(bus, Stage.HANDLED, handler="it") == 102_400

@@ -22,6 +22,7 @@ LEAST_WINDOWS = 4
 """Of an envelope: each window's minimum stands for many events."""
 MOST_BELOW = 1 / 2_000
 """The part of the events that may be called impossible: half of 0.1 %, so that the 0.1 % quantile stays above 0."""
+_MOST_NS = (1 << 63) - 1
 MOST_BOUND = 100e-6
 """A drift that is not known to 100 ppm is not known: hardly any computer's clock is that wrong."""
 
@@ -38,6 +39,7 @@ def estimate_skew(timestamp: npt.ArrayLike, received: npt.ArrayLike, *, least_la
     Raises ValidationError for fewer than 16 events, arrays of different lengths, and what are no integers. About 0.2 µs
     an event, and 60 bytes of memory while it runs.
     """
+    least_latency_ns = _least_latency(least_latency_ns)
     sent, arrived = _whole_numbers(timestamp, "timestamp"), _whole_numbers(received, "received")
     if len(sent) != len(arrived):
         raise ValidationError(f"timestamp and received are of the same events; got {len(sent):,} and {len(arrived):,}")
@@ -85,6 +87,7 @@ def skew_of_envelope(
 
     Raises ValidationError for fewer than 4 windows with an event, or than 16 events. About 10 ms for 512 windows.
     """
+    least_latency_ns = _least_latency(least_latency_ns)
     at, least = _whole_numbers(at_ns, "at_ns"), _whole_numbers(least_ns, "least_ns")
     counts = np.broadcast_to(np.asarray(events, dtype=np.int64), at.shape if np.ndim(events) else ())
     if len(at) != len(least):
@@ -166,4 +169,16 @@ def _whole_numbers(values: npt.ArrayLike, name: str) -> Ints:
             f"{name} is a one-dimensional array of integers, ns (of datetimes: .astype('datetime64[ns]')"
             f".astype('int64')); got {shown(array.dtype)} of {array.ndim} dimensions"
         )
+    if array.dtype.kind == "u" and array.size and int(array.max()) > _MOST_NS:
+        raise ValidationError(f"{name} is of int64, ns since 1970; got a value of {int(array.max())}")
     return array.astype(np.int64)
+
+
+def _least_latency(least_latency_ns: int) -> int:
+    whole = isinstance(least_latency_ns, (int, np.integer)) and not isinstance(least_latency_ns, bool)
+    if not whole or not 0 <= least_latency_ns <= _MOST_NS:
+        raise ValidationError(
+            "least_latency_ns is what the fastest message takes at least, whole ns from 0; "
+            f"got {shown(least_latency_ns)}"
+        )
+    return int(least_latency_ns)

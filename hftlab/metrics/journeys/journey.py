@@ -90,6 +90,8 @@ class Journey:
         self._type_names, self._source_name = type_names, source_name
         self._symbol_name = symbol_name
         self.virtual = virtual
+        self.untimed = 0
+        """Rows that came too fast for each to be timed by itself; whoever records counts them."""
         self.before_asked: Callable[[], None] | None = None
         """Called before anybody looks: whoever records may have kept something back, to note more at once."""
         self._slots = SymbolSlots(most_symbols, symbol_name)
@@ -266,6 +268,7 @@ class Journey:
         self._handlers.clear()
         self._handler_names.clear()
         self._phase = random.Random(self._seed)
+        self.untimed = 0
 
     def copy(self) -> Journey:
         """All that is recorded, in memory of its own, which nobody goes on recording into. About 10 µs a histogram."""
@@ -282,6 +285,7 @@ class Journey:
         for (stage, event_type, slot), histogram in self._symbols.items():
             twin._keep(stage, event_type, slot, histogram.copy())
         twin._phase.setstate(self._phase.getstate())
+        twin.untimed = self.untimed
         return twin
 
     def __repr__(self) -> str:

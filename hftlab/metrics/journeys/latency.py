@@ -87,8 +87,16 @@ class Latency:
 
     @property
     def sample(self) -> int:
-        """Each how many-th row is recorded: 1 for all, the greatest of the journeys'."""
+        """Each how many-th row was to be recorded: the greatest of the journeys'. See ``untimed``, too."""
         return max((journey.sample for journey in self._journeys), default=1)
+
+    @property
+    def untimed(self) -> int:
+        """Rows that came too fast for each to be timed by itself (live, above some 250,000 a second).
+
+        The counts of stages are without them, but for those that are noted for whole batches.
+        """
+        return sum(journey.untimed for journey in self._journeys)
 
     @property
     def stages(self) -> dict[Stage, Histogram]:
@@ -218,6 +226,11 @@ class Latency:
         """
         from hftlab.metrics.journeys.figures import latency_figure
 
+        for other in others:
+            if not isinstance(other, Latency):
+                raise ValidationError(
+                    f"runs are compared by their latencies, such as replay.latency; got {shown(other)}"
+                )
         return latency_figure((self, *others), None if stage is None else stage_of(stage), by)
 
     def __repr__(self) -> str:
@@ -244,6 +257,15 @@ class Latency:
         """What is to be known beside the figures: samples, and negative latencies with what to do about them."""
         told = [f"1 row in {self.sample:,} was recorded"] if self.sample > 1 else []
         stages = self.stages
+        if self.untimed:
+            told.append(f"{self.untimed:,} further rows came too fast for each to be timed by itself")
+        left_out = {
+            "stamps more than a day apart": sum(journey.far_apart for journey in self._journeys),
+            "a source beyond the first 16": sum(journey.without_envelope for journey in self._journeys),
+        }
+        for what, count in left_out.items():
+            if count:
+                told.append(f"{count:,} rows with {what} are in no skew")
         told += [
             f"{histogram.negative:,} of {histogram.recorded:,} negative in {stage.value}"
             for stage, histogram in stages.items()
