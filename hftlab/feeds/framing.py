@@ -26,12 +26,14 @@ class LengthPrefix:
 
     def __call__(self, data: bytes) -> tuple[list[bytes], int]:
         """The whole messages, and the bytes they take. Raises FeedError for a length that can't be."""
-        messages = []
+        messages: list[bytes] = []
         at, width = 0, self.width
         while at + width <= len(data):
             length = int.from_bytes(data[at : at + width], self.order)
             if self.counts_itself:
                 if length < width:
+                    if messages:  # those before it are sound: the next call raises
+                        break
                     raise FeedError(f"a length of {length} does not cover its own {width} bytes: the stream is damaged")
                 length -= width
             begin, end = at + width, at + width + length

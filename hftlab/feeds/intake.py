@@ -150,7 +150,7 @@ class Intake:
         self.bytes += sum(len(message.payload) for message in messages)
         if not parts:
             return None
-        batch = self._checks.apply(EventBatch(joined(parts), self.symbols, self.sources))
+        batch = self._checks.apply(EventBatch(joined(parts), self.symbols, self.sources), now_ns=self._last_received)
         self.rows += len(batch)
         return batch if len(batch) else None
 

@@ -87,6 +87,7 @@ class TcpReceiver:
         self._rest = b""
         self._opened = False
         self._trouble: Exception | None = None
+        self._connected_at_s = 0.0
         self._connections = self._lost = self._failed = self._attempts = 0
         self._discarded_bytes = self._granted_bytes = self._reads = 0
 
@@ -205,14 +206,18 @@ class TcpReceiver:
             if messages:
                 self._taken.append((messages, ancillary))
                 count += len(messages)
-                self._attempts, self._trouble = 0, None
+                self._trouble = None
+                # Who says something and hangs up would be asked again at once, for ever, and ban us.
+                if time.monotonic() - self._connected_at_s >= MOST_RETRY_S:
+                    self._attempts = 0
 
     def _cut(self, data: bytes) -> list[bytes]:
+        self._rest = data  # counted as discarded, where framing raises
         messages, taken_bytes = self._frame(data)
         if not 0 <= taken_bytes <= len(data) or (messages and not taken_bytes):
             raise FeedError(f"framing returns (messages, bytes taken of {len(data)}); got {shown(taken_bytes)} bytes")
         self._rest = data[taken_bytes:]
-        if len(self._rest) > self._most_message_bytes:
+        if len(self._rest) > self._most_message_bytes and not messages:
             raise FeedError(
                 f"{len(self._rest):,} bytes and no message's end, where messages have {self._most_message_bytes:,} at "
                 "most: is it the right framing? Else raise most_message_bytes"
@@ -260,6 +265,7 @@ class TcpReceiver:
             return
         self._granted_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._past, self._socket, self._arrivals = self._stamp_counts(), sock, arrivals
+        self._connected_at_s = time.monotonic()
         self._connections += 1
 
     def _prepare(self, sock: socket.socket) -> ArrivalClock | None:

@@ -296,3 +296,39 @@ def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, Any], rule: s
     arguments: dict[str, Any] = {"framing": "lines", "clock": CLOCK} | wrong
     with pytest.raises(ValidationError, match=rule):
         TcpReceiver(("127.0.0.1", 1), parse, **arguments)
+
+
+async def test_a_server_that_says_something_and_hangs_up_is_asked_ever_less_often(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    async with receiver_of(venue) as receiver:
+
+        async def noted(seconds: float) -> None:
+            waits.append(seconds)
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr(receiver._ready, "for_a_while", noted)
+        for number in range(5):
+            await until(lambda: venue.writer is not None)
+            reading = asyncio.create_task(gathered(receiver, 1))
+            await venue.send(framed(number))
+            assert (await reading).column("sequence") == [number]
+            await venue.hang_up()
+            # What tells of the end is the next read.
+            following = asyncio.create_task(receiver.next())
+            await until(lambda: venue.accepted > number + 1)  # noqa: B023 - awaited here
+            following.cancel()
+            await asyncio.wait([following])
+    assert len(waits) >= 4
+    assert waits[-1] > 2 * waits[0]
+
+
+def test_messages_before_a_length_that_can_not_be_are_handed_out_first() -> None:
+    frame = LengthPrefix(4, counts_itself=True)
+    sound = (7).to_bytes(4, "big") + b"abc"
+    bad = (1).to_bytes(4, "big") + b"x"
+    messages, taken = frame(sound * 3 + bad)
+    assert (messages, taken) == ([b"abc"] * 3, 3 * len(sound))
+    with pytest.raises(FeedError, match="does not cover its own 4 bytes"):
+        frame(bad)

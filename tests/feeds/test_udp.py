@@ -418,3 +418,23 @@ async def test_a_receiver_says_what_it_is() -> None:
     with pytest.raises(NotStarted, match="is not open"):
         _ = receiver.address
     assert "UdpReceiver" in receiver._repr_html_()
+
+
+async def test_times_that_are_yet_to_come_are_rejected_though_the_source_is_always_that_far_ahead() -> None:
+    year_ns = 365 * 86_400_000_000_000
+    clock = hl.SystemClock()
+
+    def ahead(payload: bytes) -> hl.MarketDataEvent:
+        return hl.MarketDataEvent(symbol="A", price=1.0, timestamp=clock.now_ns() + year_ns)
+
+    async with hl.feeds.UdpReceiver(
+        ("127.0.0.1", 0), ahead, clock=clock, times=hl.TimePolicy(doubtful="reject")
+    ) as receiver:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(50):
+                sender.sendto(b"x", receiver.address)
+        reading = asyncio.create_task(receiver.next())
+        await until(lambda: receiver.statistics().messages == 50)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert receiver.statistics().rows == 0
