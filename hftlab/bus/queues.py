@@ -386,7 +386,13 @@ class TypeQueue:
         """Free the ring up to the first row that is undispatched, or that a window or a due batch shows."""
         first = self._dispatched
         for window in self.windows:
-            if window.begin is not None and window.begin < first:
+            if window.begin is None or window.begin >= first:
+                continue
+            if self._dispatched - window.begin > self.capacity // 2:
+                # No batch is that long: most of these places were passed over between the window's rows. Held until the
+                # window is full, they could leave no room for the rows that would fill it.
+                window.detach(self._span)
+            else:
                 first = window.begin
         for due in self._due:
             if due.begin is not None and due.begin < first:

@@ -256,3 +256,14 @@ def test_events_that_were_emitted_before_an_interrupt_still_go_before_the_batch_
     for withdraws in (False, True):
         how = Sizes((Slice(2, 1 << 62, expired=False, withdraws=withdraws),))
         compare(asyncio.run(run(items, registered, how)), expected)
+
+
+def test_a_batch_fills_though_rows_were_taken_back_behind_the_one_in_progress() -> None:
+    only = frozenset({EventType.FILL})
+    registered = [Spec("waits", waits=1, types=only), Spec("batches", mode="batch", batch_rows=512, types=only)]
+    # More than the ring holds, or its last rows would get in without the places of those that were taken back.
+    items = [Item(number, EventType.FILL, "AB", 0, START_NS + number) for number in range(1_300)]
+    expected = play(items, registered, START_NS)
+    assert expected is not None
+    how = Sizes((Slice(2_000, 1, expired=True), Slice(2_000, 1, expired=True, withdraws=True)))
+    compare(asyncio.run(run(items, registered, how)), expected)
