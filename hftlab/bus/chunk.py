@@ -127,7 +127,7 @@ class Chunk:
         at = self._calls - _hint(cursor)
         watchdog = self._watchdog
         looked_ns = time.perf_counter_ns()
-        marks, is_mixed = self.marks, self._plan.whose is not None
+        marks, is_mixed = self.marks, self.only_owner is None
         if marks is not None:
             marks.add(at, looked_ns)
         while at < last_call or self.emitted:
@@ -348,8 +348,10 @@ class Chunk:
 
     @property
     def only_owner(self) -> Subscription | None:
-        """The one whose calls all of its calls are."""
-        return self._plan.owners[0] if self._plan.whose is None and self._plan.owners else None
+        """The one handler that each of its rows, all of one type, goes to."""
+        plan = self._plan
+        alone = plan.whose is None and plan.owners and len(self.parts) == 1 and plan.count == self.count
+        return plan.owners[0] if alone else None
 
     def lost_places(self) -> list[tuple[EventType, npt.NDArray[np.intp]]]:
         """The rows that are done and that some handler did not get done: their places among those of each type."""

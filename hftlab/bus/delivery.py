@@ -48,6 +48,7 @@ class Delivery:
         self.emitted: list[tuple[int, Subscription, Any]] = []
         self.suspended: Suspended | None = None
         self.on_end = on_end
+        self.called = False  # or nobody wanted a row of it, or a breaker kept it away
         self.elapsed_ns = 0  # in the handler, awaited in line or not
         self.ended = self.posted = False  # its last call has come to something; or will, in its handler's own queue
         self._failures, self._coroutines = failures, coroutines
@@ -86,6 +87,7 @@ class Delivery:
         if not self._is_permitted():
             return Outcome.DONE
         subscription.delivered += len(self.batch)
+        self.called = True
         begun_ns = time.perf_counter_ns()
         if subscription.compiled is not None:
             subscription.calls += len(self.batch)

@@ -334,7 +334,7 @@ class Dispatcher:
         elif isinstance(unit, Delivery):
             queue = self._backlog.queues[unit.due.event_type]
             self.dead_lettered += queue.lose(unit.due, unit.lost_places)
-            if unit.ended:
+            if unit.ended and unit.called:
                 self._recorder.note_delivery(
                     unit.subscription.name, unit.due.event_type, unit.batch.records, unit.elapsed_ns
                 )
@@ -542,20 +542,23 @@ class Dispatcher:
             self.dead_lettered += self._backlog.queues[event_type].lose_next(local)
         self._chunk = None
         waits = self._backlog.dispatched(chunk.parts, chunk.done)
-        if waits and chunk.marks is not None:
-            self._note(chunk, waits)
-        chunk.forget()
-        if self.on_dispatched is not None and waits:
-            self.on_dispatched(waits, self._begun_ns)
+        try:
+            if self.on_dispatched is not None and waits:
+                self.on_dispatched(waits, self._begun_ns)
+            if waits and chunk.marks is not None:
+                self._note(chunk, waits)
+        finally:
+            chunk.forget()
 
     def _note(self, chunk: Chunk, waits: Runs) -> None:
         """Have the journey know of a chunk that has ended."""
         owner = chunk.only_owner
-        handler = None if owner is None else owner.name
+        # An async handler's call is noted when it has ended (see lane_calls); a run's is awaited in line.
+        handler = None if owner is None or (owner.is_async and not self._recorder.in_run) else owner.name
         assert chunk.marks is not None
         if chunk.done == 1 and len(chunk.parts) == 1:
             self._recorder.note_one(chunk.parts[0], chunk.marks, waits[0][1], handler)
-        elif self._recorder.takes_chunk(chunk.done) and (marks := chunk.marked()) is not None:
+        elif self._recorder.takes_chunk(chunk.done, chunk.marks) and (marks := chunk.marked()) is not None:
             self._recorder.note_chunk(chunk.parts, chunk.done, marks, waits, handler)
         if chunk.marks.timed:
             self._recorder.note_calls(chunk.timed())

@@ -37,11 +37,13 @@ GATHERED = 64
 THINNED_ROWS = 256
 THINNED = 8
 CHUNKS_TAKEN = 2
-"""Live, where so many rows come through at once, one in 8 is timed by itself: 10 ns for each would be more than a tenth
-of what they cost. Of chunks every other one is taken, by chance, and each fourth row of it (20 µs a chunk); of batches
-for batch and compiled handlers one in 8, with all its rows. Chunks are that long only where rows take less than 4 µs,
-250,000 a second; what is slower is timed row by row. How long batches waited, and how long their handlers took, is
-noted for all."""
+FAST_ROW_NS = 4_000
+"""Live, where so many rows come through at once, and take less than 4 µs each (250,000 a second), one in 8 is timed by
+itself and counts for 8: 10 ns for each would be more than a tenth of what they cost. Of chunks every other one is
+taken, by chance, and each fourth row of it (20 µs a chunk); of batches for batch and compiled handlers one in 8, with
+all its rows. What is slower is timed row by row. How long batches waited, and how long their handlers took, is noted
+for all.
+"""
 
 PAST_NS = 86_400_000_000_000
 """A day: what arrived longer ago is of a capture, and no stage that begins with its arrival is noted."""
@@ -103,8 +105,8 @@ class Gathered:
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.rows = np.zeros(GATHERED, dtype)
         self.plain = self.rows.view(PLAIN)
-        self.marks_ns = array("q")
-        self.queued_ns = array("q")
+        self.times_ns: list[tuple[int, int, int]] = []
+        """By row, when it was dispatched, handled and queued, in ns UTC."""
 
 
 class Recorder:
@@ -176,7 +178,7 @@ class Recorder:
         ends, since = _arrays(queued)
         ahead_ns = self._clock.now_ns() - time.perf_counter_ns()
         rows, at_ns = marks
-        thinned = self._thinned(done) // CHUNKS_TAKEN or 1
+        thinned = self._thinned(done, int(at_ns[-1] - at_ns[0])) // CHUNKS_TAKEN or 1
         for part in parts:
             positions = part.positions
             count = done if positions is None else int(np.searchsorted(positions, done))
@@ -186,6 +188,7 @@ class Recorder:
                     part.rows[:count], part.event_type, None if positions is None else positions[:count],
                     rows, at_ns, ends, since, ahead_ns, fresh and self._is_real,
                     sequenced=fresh and not self.in_run, thinned=thinned, handler=handler,
+                    weight=1 if thinned == 1 else THINNED,
                 )  # fmt: skip
                 journey.untimed += count - count // thinned
 
@@ -195,30 +198,30 @@ class Recorder:
         gathered = self._gathered.get(key)
         if gathered is None:
             gathered = self._gathered[key] = Gathered(part.rows.dtype)
-        gathered.plain[len(gathered.queued_ns)] = part.rows.view(PLAIN)[0]
-        gathered.marks_ns.append(marks.at_ns[0])
-        gathered.marks_ns.append(marks.at_ns[-1])
-        gathered.queued_ns.append(queued_ns)
-        if len(gathered.queued_ns) == GATHERED:
+        if len(gathered.times_ns) >= GATHERED:
             self._note_gathered(part.event_type, handler, gathered)
+        gathered.plain[len(gathered.times_ns)] = part.rows.view(PLAIN)[0]
+        # Now: by the time that these are noted, the clock may have been slewed away.
+        ahead_ns = self._clock.now_ns() - time.perf_counter_ns()
+        gathered.times_ns.append((marks.at_ns[0] + ahead_ns, marks.at_ns[-1] + ahead_ns, queued_ns))
 
     def flush(self) -> None:
         """Note what was gathered: before somebody looks, or another run begins."""
-        for (event_type, handler), gathered in self._gathered.items():
-            if len(gathered.queued_ns):
+        everything, self._gathered = self._gathered, {}
+        for (event_type, handler), gathered in everything.items():
+            if gathered.times_ns:
                 self._note_gathered(event_type, handler, gathered)
 
     def _note_gathered(self, event_type: EventType, handler: str | None, gathered: Gathered) -> None:
-        count = len(gathered.queued_ns)
-        # Each row between two marks of its own; between rows nobody was called.
-        marks_ns = np.array(gathered.marks_ns, np.int64)
-        queued_ns = np.array(gathered.queued_ns, np.int64)
-        del gathered.marks_ns[:], gathered.queued_ns[:]
+        times_ns = np.array(gathered.times_ns, np.int64)
+        count = len(times_ns)
+        gathered.times_ns = []
         if self.journey is not None:
             fresh = self._is_fresh(gathered.rows[:count])
             self.journey.note_chunk(
-                gathered.rows[:count], event_type, None, _ONE_BY_ONE[: 2 * count], marks_ns,
-                np.arange(1, count + 1), queued_ns, self._clock.now_ns() - time.perf_counter_ns(),
+                # Each row between two marks of its own; between rows nobody was called.
+                gathered.rows[:count], event_type, None, _ONE_BY_ONE[: 2 * count], times_ns[:, :2].ravel(),
+                np.arange(1, count + 1), times_ns[:, 2], 0,
                 fresh and self._is_real, sequenced=fresh and not self.in_run, handler=handler,
             )  # fmt: skip
 
@@ -226,7 +229,8 @@ class Recorder:
         """Single calls of event and field handlers, and how long they took."""
         if self.journey is not None:
             for subscription, event_type, elapsed_ns in timed:
-                self.journey.note_handler(subscription.name, event_type, elapsed_ns)
+                if self.in_run or not subscription.is_async:  # see lane_calls
+                    self.journey.note_handler(subscription.name, event_type, elapsed_ns)
 
     # -- batch handlers -----------------------------------------------------------------------------------------------
 
@@ -236,9 +240,10 @@ class Recorder:
         if journey is None:
             return
         journey.note_runs(Stage.DISPATCHED, part.event_type, self._clock.now_ns(), queued)
-        if self._is_taken(len(part.rows)):
+        if self._is_taken(len(part.rows), 0):
             runs = _arrays(queued) if not self.in_run and self._is_fresh(part.rows) else None
-            journey.note_rows(part.rows, part.event_type, None, queued=runs)
+            weight = self._thinned(len(part.rows), 0)
+            journey.note_rows(part.rows, part.event_type, None, queued=runs, weight=weight)
         else:
             journey.untimed += len(part.rows)
 
@@ -248,20 +253,21 @@ class Recorder:
         if journey is None or not len(rows):
             return
         journey.note_delivery(handler, event_type, elapsed_ns, len(rows))
-        if self._is_real and self._is_taken(len(rows)) and self._is_fresh(rows):
-            journey.note_rows(rows, event_type, self._clock.now_ns(), arrivals=False)
+        if self._is_real and self._is_taken(len(rows), elapsed_ns) and self._is_fresh(rows):
+            weight = self._thinned(len(rows), elapsed_ns)
+            journey.note_rows(rows, event_type, self._clock.now_ns(), arrivals=False, weight=weight)
 
-    def takes_chunk(self, rows: int) -> bool:
+    def takes_chunk(self, rows: int, marks: Marks) -> bool:
         """Whether a chunk of so many rows is timed."""
-        if self._thinned(rows) == 1 or self._phase.random() * CHUNKS_TAKEN < 1:
+        if self._thinned(rows, marks.at_ns[-1] - marks.at_ns[0]) == 1 or self._phase.random() * CHUNKS_TAKEN < 1:
             return True
         if self.journey is not None:
             self.journey.untimed += rows
         return False
 
-    def _is_taken(self, rows: int) -> bool:
+    def _is_taken(self, rows: int, elapsed_ns: int) -> bool:
         """Whether the rows of this batch are timed one by one."""
-        if self._thinned(rows) == 1:
+        if self._thinned(rows, elapsed_ns) == 1:
             return True
         return self._phase.random() * THINNED < 1
 
@@ -269,8 +275,9 @@ class Recorder:
         """Whether rows arrived lately: how long ago a capture was recorded is no latency. By the first of them."""
         return self._clock.now_ns() - int(rows["received"][0]) < PAST_NS
 
-    def _thinned(self, rows: int) -> int:
-        return 1 if self.in_run or rows < THINNED_ROWS else THINNED
+    def _thinned(self, rows: int, elapsed_ns: int) -> int:
+        """Of how many rows one is timed, which then counts for all of them."""
+        return 1 if self.in_run or rows < THINNED_ROWS or elapsed_ns >= FAST_ROW_NS * rows else THINNED
 
     def note_call(self, handler: str, event_type: int, elapsed_ns: int, events: int) -> None:
         """An async handler's call has ended, long after it was made."""

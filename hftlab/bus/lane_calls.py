@@ -8,6 +8,7 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from hftlab.bus.coroutines import POSTED, Coroutines, Suspended, Unit
+from hftlab.bus.delivery import Delivery
 from hftlab.bus.failures import FailureLog, Given
 from hftlab.bus.journeys import Recorder
 from hftlab.bus.mailbox import Call, Mailbox, Mailboxes
@@ -77,21 +78,31 @@ class LaneCalls:
             return reached
         if mailbox is None:
             mailbox = subscription.mailbox = Mailbox(subscription.bound, self._mailboxes, self._coroutines)
+        begun_ns = time.perf_counter_ns()
         reached = self._coroutines.step(coroutine, mailbox)
         if isinstance(reached, Suspended):
             reached.limit(subscription)
-            mailbox.go_on(self._call(subscription, coroutine, unit, position, events), reached)
+            mailbox.go_on(self._call(subscription, coroutine, unit, position, events, begun_ns), reached)
             return POSTED
+        if self._recorder is not None and not isinstance(unit, Delivery):
+            elapsed_ns = time.perf_counter_ns() - begun_ns
+            self._recorder.note_call(subscription.name, unit.type_at(position), elapsed_ns, events)
         return reached
 
     def _call(
-        self, subscription: Subscription, coroutine: Coroutine[Any, Any, Any], unit: Unit, position: int, events: int
+        self,
+        subscription: Subscription,
+        coroutine: Coroutine[Any, Any, Any],
+        unit: Unit,
+        position: int,
+        events: int,
+        begun_ns: int = 0,
     ) -> Call:
         given, cause = unit.keep_at(position), unit.id_at(position)
         cascade, generation = self._outlet.cascade, subscription.generation
         return Call(
             subscription, coroutine, given, cause, events, self, unit, position, cascade, generation,
-            unit.type_at(position), time.perf_counter_ns(),
+            unit.type_at(position), begun_ns or time.perf_counter_ns(),
         )  # fmt: skip
 
     def end(self, call: Call, reached: Any) -> None:

@@ -48,9 +48,13 @@ def declared_rows(fields: list[bytes] | None) -> int:
         return 1
 
 
+_MOST_DIGITS = 16
+"""Of microseconds up to the year 2286: a longer number is nobody's time."""
+
+
 def appended_ns(fields: list[bytes] | None) -> int:
     """When the server wrote an entry, in ns UTC by its clock; 0 where the entry does not say."""
-    return int(fields[3]) * 1_000 if fields and _rest(fields) == 4 else 0
+    return int(fields[3]) * 1_000 if fields and _rest(fields) == 4 and len(fields[3]) <= _MOST_DIGITS else 0
 
 
 def _rest(fields: list[bytes]) -> int:

@@ -143,13 +143,14 @@ class Journey:
         arrivals: bool = True,
         queued: tuple[Ints, Ints] | None = None,
         thinned: int = 1,
+        weight: int = 1,
     ) -> None:
         """Record RECEIVED of the rows that have both stamps (``arrivals``), and, given ``now_ns`` (UTC), TOTAL of all.
 
         ``queued``: where runs of the rows end, and when they were let go into their order (UTC): SEQUENCED is that less
-        their arrival. ``thinned``: of so many rows that would be recorded one is. ``rows``: contiguous, of 128 bytes,
-        all of one type. 1.5 µs a call; 4 ns a row, 6 with TOTAL, twice that where each row is of another symbol. Raises
-        ValidationError for other arrays.
+        their arrival. ``thinned``: of so many rows that would be recorded one is; each counts ``weight`` times.
+        ``rows``: contiguous, of 128 bytes, all of one type. 1.5 µs a call; 4 ns a row, 6 with TOTAL, twice that where
+        each row is of another symbol. Raises ValidationError for other arrays.
         """
         words, sequenced = _NO_CHUNK, 0
         if queued is not None:
@@ -157,7 +158,7 @@ class Journey:
             sequenced = self._stage(Stage.SEQUENCED, event_type).address
         self._walk(
             rows, event_type, 0, 0, words, 0, now_ns is not None, now_ns or 0,
-            arrivals=arrivals, sequenced=sequenced, thinned=thinned,
+            arrivals=arrivals, sequenced=sequenced, thinned=thinned, weight=weight,
         )  # fmt: skip
 
     def note_chunk(
@@ -175,6 +176,7 @@ class Journey:
         sequenced: bool = False,
         thinned: int = 1,
         handler: str | None = None,
+        weight: int = 1,
     ) -> None:
         """Record RECEIVED, DISPATCHED, HANDLED and, if ``total``, TOTAL of the rows of one type of a chunk.
 
@@ -202,7 +204,7 @@ class Journey:
         self._walk(
             rows, event_type, dispatched.address, handled.address, words, utc_minus_counter_ns, total, 0,
             sequenced=self._stage(Stage.SEQUENCED, event_type).address if sequenced else 0, thinned=thinned,
-            by_handler=0 if handler is None else self._handler(handler, event_type).address,
+            by_handler=0 if handler is None else self._handler(handler, event_type).address, weight=weight,
         )  # fmt: skip
 
     def _stage(self, stage: Stage, event_type: int) -> Histogram:
@@ -308,7 +310,7 @@ class Journey:
     def _walk(
         self, rows: npt.NDArray[Any], event_type: int, dispatched: int, handled: int,
         words: tuple[Ints, ...], utc_minus_counter_ns: int, total: bool, now_ns: int, *,
-        arrivals: bool = True, sequenced: int = 0, thinned: int = 1, by_handler: int = 0,
+        arrivals: bool = True, sequenced: int = 0, thinned: int = 1, by_handler: int = 0, weight: int = 1,
     ) -> None:  # fmt: skip
         if rows.dtype.itemsize != at.ROW_BYTES or rows.ndim != 1 or not rows.flags.c_contiguous:
             raise ValidationError(
@@ -329,7 +331,7 @@ class Journey:
             place = kernels.walk(
                 self._slots.address, record, place, stride, table.address, dispatched, handled,
                 positions, marks_rows, marks_ns, queued_rows, queued_ns,
-                utc_minus_counter_ns, total, now_ns, self._drift, arrivals, sequenced, by_handler,
+                utc_minus_counter_ns, total, now_ns, self._drift, arrivals, sequenced, by_handler, weight,
             )  # fmt: skip
             if place < count:
                 symbol = int(record[(place * at.ROW_BYTES + at.ROW_SYMBOL) // 8]) & 0xFFFFFFFF

@@ -114,21 +114,24 @@ def lower(envelope: int, received_ns: int, apart_ns: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _record(histogram: int, values: int, count: int) -> int:
-    """Record what waits of a stage; return what waits then: nothing."""
-    if count:
+def _record(histogram: int, values: int, count: int, weight: int) -> int:
+    """Record what waits of a stage, each value for so many rows; return what waits then: nothing."""
+    if count and weight == 1:
         record_strided(histogram, values, _WORD, count)
+    elif count:
+        for place in range(count):
+            record_repeated(histogram, load(values + place * _WORD), weight)
     return 0
 
 
 @njit(cache=True, nogil=True)
-def _record_handled(histogram: int, events: int, together_ns: int) -> None:
+def _record_handled(histogram: int, events: int, together_ns: int, weight: int) -> None:
     """Record rows that shared a stretch evenly: each took as long as the others, or 1 ns longer."""
     if events and histogram:
         each = together_ns // events
         longer = together_ns - each * events
-        record_repeated(histogram, each, events - longer)
-        record_repeated(histogram, each + 1, longer)
+        record_repeated(histogram, each, (events - longer) * weight)
+        record_repeated(histogram, each + 1, longer * weight)
 
 
 @njit(cache=True, nogil=True)
@@ -142,6 +145,7 @@ def walk(
     state: int, words: Ints, begin: int, stride: int, histograms: int, dispatched: int, handled: int,
     positions: Ints, marks_rows: Ints, marks_ns: Ints, queued_rows: Ints, queued_ns: Ints, utc_minus_counter_ns: int,
     total: bool, now_ns: int, drift: float, arrivals: bool, sequenced: int, by_handler: int,
+    weight: int,
 ) -> int:  # fmt: skip
     """Record each ``stride``-th row from ``begin`` on; return the row where it ended, or their number at the end.
 
@@ -149,7 +153,8 @@ def walk(
     the chunk is in ``positions``, or its own where that is empty. With marks, a row between two of them has its share
     of the time between them, and what lies behind the last was not handled: only RECEIVED is recorded. Without marks,
     all were handled at ``now_ns`` (UTC). RECEIVED is left out without ``arrivals``; SEQUENCED, when a row was queued
-    less its arrival, goes into ``sequenced``, and HANDLED also into ``by_handler``, unless these are 0.
+    less its arrival, goes into ``sequenced``, and HANDLED also into ``by_handler``, unless these are 0. Each row counts
+    ``weight`` times.
     """
     rows: int = np.int64(words.ctypes.data)  # type: ignore[assignment]  # numba would go on with a uint64
     count = len(words) // _ROW_WORDS
@@ -169,11 +174,11 @@ def walk(
         address = rows + row * at.ROW_BYTES
         found = load(address + at.ROW_SYMBOL) & _SYMBOL_MASK
         if found != symbol or gathered == at.SCRATCH_ROWS:
-            receiveds = _record(received_histogram, received_at, receiveds)
-            totals = _record(total_histogram, total_at, totals)
+            receiveds = _record(received_histogram, received_at, receiveds, weight)
+            totals = _record(total_histogram, total_at, totals, weight)
             if gathered == at.SCRATCH_ROWS:
-                dispatcheds = _record(dispatched, dispatched_at, dispatcheds)
-                sequenceds = _record(sequenced, sequenced_at, sequenceds)
+                dispatcheds = _record(dispatched, dispatched_at, dispatcheds, weight)
+                sequenceds = _record(sequenced, sequenced_at, sequenceds, weight)
                 gathered = 0
             if found != symbol:
                 slot = slot_of(state, found)
@@ -216,8 +221,8 @@ def walk(
             sequenceds += 1
         if len(marks_rows):
             while mark + 1 < len(marks_rows) and place >= reached:
-                _record_handled(by_handler, handleds, together_ns)
-                _record_handled(handled, handleds, together_ns)
+                _record_handled(by_handler, handleds, together_ns, weight)
+                _record_handled(handled, handleds, together_ns, weight)
                 handleds, together_ns = 0, 0
                 mark += 1
                 first, began_ns = marks_rows[mark], marks_ns[mark] + utc_minus_counter_ns
@@ -240,12 +245,12 @@ def walk(
         if total:
             store(total_at + totals * _WORD, difference(ended_ns, received))
             totals += 1
-    _record(received_histogram, received_at, receiveds)
-    _record(total_histogram, total_at, totals)
-    _record(dispatched, dispatched_at, dispatcheds)
-    _record(sequenced, sequenced_at, sequenceds)
-    _record_handled(by_handler, handleds, together_ns)
-    _record_handled(handled, handleds, together_ns)
+    _record(received_histogram, received_at, receiveds, weight)
+    _record(total_histogram, total_at, totals, weight)
+    _record(dispatched, dispatched_at, dispatcheds, weight)
+    _record(sequenced, sequenced_at, sequenceds, weight)
+    _record_handled(by_handler, handleds, together_ns, weight)
+    _record_handled(handled, handleds, together_ns, weight)
     _count(envelope, at.ENVELOPE_EVENTS, lowered)
     _count(state, at.BEYOND, beyond)
     _count(state, at.IMPLAUSIBLE, implausible)
@@ -258,7 +263,7 @@ def warm() -> int:
     whole: Any = walk
     for rows in (words, frozen):
         before = (types.int64,) * 5
-        after = (types.int64, types.boolean, types.int64, types.float64, types.boolean, *(types.int64,) * 2)
+        after = (types.int64, types.boolean, types.int64, types.float64, types.boolean, *(types.int64,) * 3)
         whole.compile((types.int64, rows, *before, *(words,) * 5, *after))
     for kernel, integers in ((slot_of, 2), (give_slot, 3), (envelope_of, 3), (lower, 3)):
         cast(Any, kernel).compile((types.int64,) * integers)

@@ -23,9 +23,9 @@ class Stage(enum.Enum):
     DISPATCHED = "sequenced → dispatched"
     """Waiting in its lane."""
     HANDLED = "dispatched → handled"
-    """In its handlers."""
+    """In its event and field handlers; and once more for each batch or compiled handler that it is given to."""
     TOTAL = "received → handled"
-    """The whole way on this machine: live, and in processors. A replay's recorded arrivals have no such end."""
+    """The whole way on this machine: live, and in processors; as often as HANDLED. A capture's old arrivals have no such end."""
 
 
 BY_SYMBOL = (Stage.RECEIVED, Stage.TOTAL)
