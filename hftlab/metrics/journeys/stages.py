@@ -25,8 +25,8 @@ class Stage(enum.Enum):
     HANDLED = "dispatched → handled"
     """In its event and field handlers; and once more for each batch or compiled handler that it is given to."""
     TOTAL = "received → handled"
-    """The whole way on this machine, as often as HANDLED: live, and in processors. What arrived a day ago, or longer, is
-    of a capture, and has none."""
+    """The whole way on this machine, as often as HANDLED: live, and in processors. What arrived more than a day ago
+    is of a capture, and has none."""
 
 
 BY_SYMBOL = (Stage.RECEIVED, Stage.TOTAL)
