@@ -217,12 +217,14 @@ class ArrivalClock:
 
         arrivals = ArrivalClock(sock)
         data, ancillary, flags, _ = sock.recvmsg(65_536, ANCILLARY_BYTES)
-        arrivals.look()                                # once for all datagrams of one wake-up, after the last of them
+        arrivals.look()                                # once for all datagrams of one wake-up, after the last of them;
+                                                       # look(more=True) where that has not emptied the socket
         arrival = arrivals.place(ancillary)            # Arrival(counter_ns, trust)
 
     Where a stamp can't be used the arrival is the look's time, APPLICATION. CLOCK_REALTIME's being set between two
     looks shows in their difference to the counter, whatever the stamps' age says: all stamps up to that look are in
-    doubt, and are not used. One thread. 1.5 µs a look, 1.5 µs to place one.
+    doubt, and are not used, nor those of what may have lain in the socket then. One thread. 1.5 µs a look, 1.5 µs to
+    place one.
     """
 
     def __init__(
@@ -237,6 +239,8 @@ class ArrivalClock:
         self._hardware_within_ns, self._oldest_ns = hardware_within_ns, oldest_ns
         self._clocks = read_clocks()
         self._was_set = False
+        self._old_until_ns = 0  # of CLOCK_REALTIME; no stamp from before it was set is later
+        self._emptied = False  # since it was set, and before the last look
         self._by_trust = dict.fromkeys(Trust, 0)
         self._doubts = dict.fromkeys(Doubt, 0)
         self._dropped_word = self._dropped = 0
@@ -246,12 +250,24 @@ class ArrivalClock:
         """Datagrams that the kernel dropped for want of buffer, as far as those that arrived since tell."""
         return self._dropped
 
-    def look(self) -> Clocks:
-        """Read the clocks: call it after the last ``recvmsg`` of a wake-up, and before placing what that brought."""
+    def look(self, *, more: bool = False) -> Clocks:
+        """Read the clocks: call it after the last ``recvmsg`` of a wake-up, and before placing what that brought.
+
+        ``more``: the socket may hold more than was read. Once it was empty after CLOCK_REALTIME had been set, all that
+        is read later was stamped by the new time.
+        """
         before, self._clocks = self._clocks, read_clocks()
         now = self._clocks
         moved_ns = (now.realtime_ns - now.counter_ns) - (before.realtime_ns - before.counter_ns)
-        self._was_set = abs(moved_ns) > _AHEAD_NS + before.width_ns + now.width_ns
+        error_ns = _AHEAD_NS + before.width_ns + now.width_ns
+        self._was_set = abs(moved_ns) > error_ns
+        if self._emptied:
+            self._old_until_ns = 0
+        if self._was_set:
+            now_by_old_ns = before.realtime_ns + now.counter_ns - before.counter_ns
+            self._old_until_ns = max(self._old_until_ns, now_by_old_ns + error_ns)
+        # What was empty before this look may have got an old stamp's datagram until the clock was set.
+        self._emptied = not more and not self._was_set
         return now
 
     def place(self, ancillary: Ancillary) -> Arrival:
@@ -263,7 +279,8 @@ class ArrivalClock:
             self._dropped_word = stamp.dropped
         doubt, at_ns = stamp.doubt, None
         if stamp.realtime_ns:
-            at_ns = None if self._was_set else to_counter(stamp, counter_ns, realtime_ns, oldest_ns=self._oldest_ns)
+            if not self._was_set and stamp.realtime_ns > self._old_until_ns:
+                at_ns = to_counter(stamp, counter_ns, realtime_ns, oldest_ns=self._oldest_ns)
             if at_ns is None:
                 doubt = Doubt.CLOCK_SET
         self._doubts[doubt] += 1

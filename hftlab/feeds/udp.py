@@ -101,6 +101,7 @@ class UdpReceiver:
         self._socket: socket.socket | None = None
         self._arrivals: ArrivalClock | None = None
         self._taken: list[tuple[bytes, Ancillary]] = []
+        self._emptied = False  # by the last reading
         self._truncated = self._granted_bytes = self._dropped = 0
         self._address: Address | None = None
 
@@ -229,11 +230,15 @@ class UdpReceiver:
     def _read(self, sock: socket.socket) -> None:
         """All datagrams that are there, within the bounds of a batch. An interrupt leaves them in ``_taken``."""
         taken, most_bytes = self._taken, self._most_bytes
+        self._emptied = False
         until_ns = time.perf_counter_ns() + SLICE_NS
         while len(taken) < self._most_datagrams:
             try:
                 payload, ancillary, flags, _ = sock.recvmsg(most_bytes, ANCILLARY_BYTES)
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
+                self._emptied = True
+                return
+            except InterruptedError:
                 return
             if flags & socket.MSG_TRUNC:
                 self._truncated += 1
@@ -247,7 +252,7 @@ class UdpReceiver:
         if self._arrivals is None:
             now = time.perf_counter_ns()
             return self._intake.take([Message(payload, Arrival(now, Trust.APPLICATION)) for payload, _ in taken], now)
-        now = self._arrivals.look().counter_ns
+        now = self._arrivals.look(more=not self._emptied).counter_ns
         place = self._arrivals.place
         return self._intake.take([Message(payload, place(ancillary)) for payload, ancillary in taken], now)
 

@@ -158,12 +158,44 @@ def test_a_clock_that_was_set_between_two_looks_takes_the_trust_from_their_stamp
     wall.pass_by(50_000, step_ns)
     arrivals.look()
     assert arrivals.place([stamped]) == (1_050_000, Trust.APPLICATION)
+    arrivals.look()  # what was read by now may have come before it was set
     wall.pass_by(50_000)
     stamped = triple(wall.realtime_ns - 10_000)
     arrivals.look()
     assert arrivals.place([stamped]) == (1_090_000, Trust.KERNEL)
     counts = arrivals.counts()
     assert (counts.kernel, counts.application, counts.clock_set, counts.arrivals) == (1, 1, 1, 2)
+
+
+@pytest.mark.parametrize("step_ns", [30 * SECOND_NS, -30 * SECOND_NS, 20_000, -20_000])
+def test_what_lay_in_the_socket_when_the_clock_was_set_is_not_placed_by_its_stamp(
+    step_ns: int, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = Wall(monkeypatch)
+    arrivals = ArrivalClock(pair[0], oldest_ns=3_600 * SECOND_NS)
+    old = triple(wall.realtime_ns + 40_000)
+    wall.pass_by(50_000, step_ns)
+    arrivals.look(more=True)
+    for more in (True, False):  # the second of them empties the socket
+        wall.pass_by(50_000)
+        arrivals.look(more=more)
+        assert arrivals.place([old]) == (wall.counter_ns, Trust.APPLICATION)
+    wall.pass_by(50_000)
+    stamped = triple(wall.realtime_ns - 10_000)
+    arrivals.look()
+    assert arrivals.place([stamped]) == (wall.counter_ns - 10_000, Trust.KERNEL)
+
+
+def test_a_socket_that_is_never_empty_is_trusted_again_as_soon_as_its_stamps_are_later_than_any_old_one(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = Wall(monkeypatch)
+    arrivals = ArrivalClock(pair[0])
+    wall.pass_by(50_000, SECOND_NS)
+    arrivals.look(more=True)
+    wall.pass_by(50_000)
+    arrivals.look(more=True)
+    assert arrivals.place([triple(wall.realtime_ns - 10_000)]) == (wall.counter_ns - 10_000, Trust.KERNEL)
 
 
 def test_every_arrival_is_counted_by_its_clock_and_by_what_spoke_against_a_better_one(
