@@ -30,6 +30,7 @@ MOST_MESSAGE_BYTES = 1 << 20
 FIRST_RETRY_S = 0.1
 MOST_RETRY_S = 10.0
 """Waits between attempts double from the first to the most, each shortened by up to half, at random."""
+_MOST_DOUBLINGS = 30
 
 
 class TcpReceiver:
@@ -86,6 +87,7 @@ class TcpReceiver:
         self._taken: list[tuple[list[bytes], Ancillary]] = []
         self._rest = b""
         self._opened = False
+        self._emptied = False  # by the last reading
         self._trouble: Exception | None = None
         self._connected_at_s = 0.0
         self._connections = self._lost = self._failed = self._attempts = 0
@@ -190,13 +192,17 @@ class TcpReceiver:
         """What is there, within the bounds of a batch, cut into messages. Hangs up where the connection has ended."""
         count = sum(len(messages) for messages, _ in self._taken)
         until_ns = time.perf_counter_ns() + SLICE_NS
+        self._emptied = False
         while count < self._most_messages and time.perf_counter_ns() <= until_ns:
             try:
                 data, ancillary, _, _ = sock.recvmsg(CHUNK_BYTES, ANCILLARY_BYTES)
                 if not data:
                     raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection")
                 messages = self._cut(self._rest + data)
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
+                self._emptied = True
+                return
+            except InterruptedError:
                 return
             except Exception as error:  # of the connection, or of a framing function
                 self._lost += 1
@@ -229,7 +235,7 @@ class TcpReceiver:
             return None
         messages: list[Message] = []
         arrivals = self._arrivals
-        now = time.perf_counter_ns() if arrivals is None else arrivals.look().counter_ns
+        now = time.perf_counter_ns() if arrivals is None else arrivals.look(more=not self._emptied).counter_ns
         for payloads, ancillary in self._taken:
             arrival = Arrival(now, Trust.APPLICATION) if arrivals is None else arrivals.place(ancillary)
             messages += [Message(payload, arrival) for payload in payloads]
@@ -246,7 +252,8 @@ class TcpReceiver:
 
     async def _connect_again(self) -> None:
         if self._attempts:
-            most = min(FIRST_RETRY_S * 2 ** (self._attempts - 1), MOST_RETRY_S)
+            # Bounded before it is a float: after 1,024 attempts, some two hours, there is none of that size.
+            most = min(FIRST_RETRY_S * 2 ** min(self._attempts - 1, _MOST_DOUBLINGS), MOST_RETRY_S)
             await self._ready.for_a_while(most * self._jitter.uniform(0.5, 1.0))
         if self._ready.closed:
             return

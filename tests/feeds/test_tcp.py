@@ -206,6 +206,25 @@ async def test_waits_between_attempts_double_up_to_a_bound(venue: Venue, monkeyp
         assert most / 2 <= wait <= most
 
 
+async def test_an_outage_of_hours_does_not_end_the_attempts(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    async with receiver_of(venue) as receiver:
+        await until(lambda: venue.accepted == 1)
+        await venue.close()
+
+        async def noted(seconds: float) -> None:
+            waits.append(seconds)
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr(receiver._ready, "for_a_while", noted)
+        receiver._attempts = 100_000
+        reading = asyncio.create_task(receiver.next())
+        await until(lambda: len(waits) >= 2 or reading.done())
+        await receiver.close()
+        assert await reading is None
+    assert all(tcp.MOST_RETRY_S / 2 <= wait <= tcp.MOST_RETRY_S for wait in waits)
+
+
 async def test_bytes_that_cannot_be_right_end_the_connection_and_are_counted(venue: Venue) -> None:
     async with receiver_of(venue, framing=LengthPrefix(2, counts_itself=True)) as receiver:
         await venue.send(b"\x00\x01damaged")
