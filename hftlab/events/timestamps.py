@@ -58,9 +58,10 @@ class TimePolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     ``action`` is for what is certain (another unit, below zero, before ``earliest``, from 2200 on), ``doubtful`` for
     the rest: ``"reject"`` drops the row, ``"flag"`` marks it with ``Flags.IMPOSSIBLE_TIME``, ``"raise"`` raises
-    ValidationError, ``"keep"`` leaves it as it is; all but ``"keep"`` count it. Times below zero can't be kept in a
-    row, so that ``"flag"`` rejects them. A wrong ``received`` is flagged where others are rejected. Values are never
-    converted: the unit is the format's business.
+    ValidationError (which ``feeds.read`` and ``feeds.stream`` raise on as a FeedError that names the format),
+    ``"keep"`` leaves it as it is; all but ``"keep"`` count it. Times below zero can't be kept in a row, so that
+    ``"flag"`` rejects them. A wrong ``received`` is flagged where others are rejected. Values are never converted: the
+    unit is the format's business.
 
     Raises ValidationError (TimeError for ``earliest``).
     """
@@ -130,10 +131,11 @@ def check_times(records: Rows, policy: TimePolicy, levels: TimeLevels, *, now_ns
 
     ``records``: rows in the order of their arrival, both times filled in (with ARRIVAL_TIME or SOURCE_TIME where one
     stands for the other). ``levels`` has what is known of their sources from the batches before, and is moved on; the
-    verdict is the same however the rows are cut into batches, but that a row which the next of its source shows to
-    be apart (``time_levels``) is only found within its batch. ``now_ns``: the time now, None where ``received`` is by
-    this machine's clock. Snapshots are exempt from comparisons: they tell what is old. About 10 ns a row in batches of
-    30,000 (measured beside other work), and 0.5 µs where a source's rows are suspect; some 15 µs for a single row.
+    verdict is the same however the rows are cut into batches, but that a row which the next of its source shows to be
+    apart (``time_levels``) is only found within its batch. ``now_ns``: the time now, by a clock that may be none of
+    ``received``'s; one from before ``earliest`` is plainly wrong, and counts as None: unknown. Snapshots are exempt
+    from comparisons: they tell what is old. About 10 ns a row in batches of 30,000 (measured beside other work), and
+    0.5 µs where a source's rows are suspect; some 15 µs for a single row.
     """
     count = len(records)
     if not count:
@@ -176,7 +178,9 @@ def _absolute(
 ) -> Reasons | None:
     """What can be said of a row by itself. Four reductions where all is well."""
     earliest = policy.earliest_ns
-    latest = BEYOND_NS - 1 if now_ns is None else min(BEYOND_NS - 1, now_ns + round(policy.ahead_s * 1e9))
+    latest = BEYOND_NS - 1
+    if now_ns is not None and now_ns >= earliest:  # all is in the future of a clock that begins each life in 1970
+        latest = min(latest, now_ns + round(policy.ahead_s * 1e9))
     least = min(int(times.min()), int(received.min()))
     if least >= earliest and max(int(times.max()), int(received.max())) <= latest:
         return None

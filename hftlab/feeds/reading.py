@@ -47,8 +47,9 @@ def read(
     1980 or from 2200 on are rejected, those that are doubtful (far ahead, far back) flagged, and all counted. See
     ``hl.TimePolicy``; or "reject", "flag", "raise" or "keep" for all of them.
 
-    Raises FeedError for a missing or empty file, an unknown format or option, and a file in which not one line could be
-    used. Needs memory for all rows, 128 bytes each, twice for a moment; ``stream`` does not. Blocks until it is done.
+    Raises FeedError for a missing or empty file, an unknown format or option, a file in which not one line could be
+    used, and a time that the policy raises for. Needs memory for all rows, 128 bytes each, twice for a moment;
+    ``stream`` does not. Blocks until it is done.
     """
     (batch,) = _open(paths, format, progress, times, options, sys.maxsize)
     _warn(batch.report)

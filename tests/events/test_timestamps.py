@@ -113,6 +113,10 @@ def test_a_recorder_whose_clock_is_wrong_has_no_event_rejected(behind_ns: int) -
     assert (verdict.ahead, verdict.ahead_sum_ns) == ((50, pytest.approx(50 * behind_ns)) if behind_ns > 0 else (0, 0.0))
 
 
+def test_a_clock_from_before_the_earliest_says_nothing_of_what_is_yet_to_come() -> None:
+    assert reasons(rows(usual(4)), now_ns=5 * HOUR) == [0] * 4
+
+
 def test_a_recorder_without_a_battery_is_not_taken_for_one_that_writes_milliseconds() -> None:
     uptime_ns = 25 * 60 * SECOND  # as ms it would be in 2017
     times = usual(20)
