@@ -177,6 +177,8 @@ async def test_the_keyboard_is_enough_and_the_notebook_keeps_its_hands_off(
     await notebook.until("replay.speed == 20")
     await canvas.press("Space")
     await notebook.until("replay.state.value == 'running'")
+    # Space goes by what the view shows, which hears of it a moment later than the kernel knows it.
+    await expect(player.locator(".hl-state")).to_contain_text("Playing", timeout=SLOW_MS)
     await canvas.press("Space")
     await notebook.until("replay.state.value == 'paused'")
     await canvas.press("PageDown")
